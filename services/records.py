@@ -1,0 +1,383 @@
+"""The words of Doorman as records: what travels between the stages, and how it is keyed.
+
+One event's path: `Message` (ingest) → `Score` (classify) → `Decision` (action). Times inside are integers, milliseconds
+of the Unix epoch (`_ms`); decisions, which people read, carry RFC 3339. Optional parts are left out of the JSON when
+they hold their default. Every record that is a topic's value carries its version `v`.
+"""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from hashlib import blake2b
+from typing import Any, Protocol
+
+import msgspec
+
+VERSION = 1
+
+
+class Inbound(Protocol):
+    """A record as it comes from a topic, or from a file in a replay."""
+
+    @property
+    def topic(self) -> str: ...
+    @property
+    def partition(self) -> int: ...
+    @property
+    def offset(self) -> int: ...
+    @property
+    def timestamp(self) -> int: ...
+    @property
+    def key(self) -> bytes | None: ...
+    @property
+    def value(self) -> bytes | None: ...
+    @property
+    def headers(self) -> Sequence[tuple[str, bytes]]: ...
+
+
+class Output(msgspec.Struct, frozen=True, kw_only=True):
+    """A record to be produced. `topic` is a name from the table of topics, without prefix.
+
+    `partition` None lets the key choose.
+    """
+
+    topic: str
+    key: bytes | None
+    value: bytes | None
+    timestamp_ms: int
+    headers: tuple[tuple[str, bytes], ...] = ()
+    partition: int | None = None
+
+
+class Verdict(StrEnum):
+    ALLOW = "allow"
+    QUARANTINE = "quarantine"
+
+
+class Mode(StrEnum):
+    """`shadow`: the verdict says what would have been done; consumers let the message through."""
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+
+
+class Bond(StrEnum):
+    """What the lane's memory holds of the pair: nobody wrote back yet, a conversation, or too young to know."""
+
+    COLD = "cold"
+    WARM = "warm"
+    UNKNOWN = "unknown"
+
+
+class Degraded(StrEnum):
+    """Why a decision was made with less than everything."""
+
+    MODEL_MISSING = "model_missing"
+    MEMORY_YOUNG = "memory_young"
+    UNREADABLE = "unreadable"
+    BUDGET_EXHAUSTED = "budget_exhausted"
+
+
+class ReasonCode(StrEnum):
+    """Why a score is what it is. What each is worth stands in the policy file."""
+
+    TEXT = "text"
+    JUST_FOLLOWED = "just_followed"
+    FAN_OUT = "fan_out"
+    REPEATS = "repeats"
+    BURST = "burst"
+    LINK_REPEATS = "link_repeats"
+    CAMPAIGN = "campaign"
+    CONVERSATION = "conversation"
+
+
+class Override(StrEnum):
+    """What beats the score, strongest first."""
+
+    BLOCK = "block"
+    EXEMPT_PAIR = "exempt_pair"
+    TRUST = "trust"
+    ALLOW_LIST = "allow_list"
+
+
+class Person(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """What the platform says of a sender or recipient."""
+
+    handle: str | None = None
+    display_name: str | None = None
+    created_ms: int | None = None
+    followers: int | None = None
+    following: int | None = None
+    verified: bool | None = None
+
+
+class Relation(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
+    """What the platform says of the pair. `followed_ms`: when the recipient began to follow the sender."""
+
+    followed_ms: int | None = None
+    recipient_follows_sender: bool | None = None
+    sender_follows_recipient: bool | None = None
+    prior_messages_from_recipient: int | None = None
+
+
+class Message(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An event in canonical form: the value of `dm.messages`.
+
+    `event_ms` is event time: `sent_ms` clamped to [`received_ms` - 24 h, `received_ms` + 60 s]. `recipients` names the
+    conversation's other members, as far as the event does. `backfill`: feeds the memory, gets no decision.
+    `unreadable`: only the ids could be read; gets a decision, feeds nothing. `extra` keeps the event's unknown fields.
+    `v`, the identity and the times are always written.
+    """
+
+    v: int
+    event_id: str
+    sender_id: str
+    conversation_id: str
+    sent_ms: int
+    event_ms: int
+    received_ms: int
+    text: str
+    revision: int = 0
+    tenant: str = "default"
+    platform: str = "default"
+    recipient_id: str | None = None
+    recipients: tuple[str, ...] = ()
+    in_reply_to: str | None = None
+    attachments: int = 0
+    sender: Person | None = None
+    recipient: Person | None = None
+    relation: Relation | None = None
+    backfill: bool = False
+    unreadable: bool = False
+    extra: dict[str, Any] = {}
+
+
+class Contact(msgspec.Struct, frozen=True, gc=False, array_like=True):
+    """ "`writer` wrote in `conversation` at `event_ms`": both scoped. Told to the lanes of the other members."""
+
+    conversation: str
+    writer: str
+    event_ms: int
+
+
+class Contacts(msgspec.Struct, frozen=True, kw_only=True):
+    """Contacts packed for one partition of `dm.messages` (header `doorman-type: contacts`, null key)."""
+
+    v: int
+    contacts: tuple[Contact, ...]
+
+
+class Correction(msgspec.Struct, frozen=True, kw_only=True):
+    """A message that was wrongly counted against its sender. `sender` is scoped."""
+
+    sender: str
+    event_id: str
+    revision: int
+    event_ms: int
+
+
+class Corrections(msgspec.Struct, frozen=True, kw_only=True):
+    """Corrections packed for one partition of `dm.messages` (header `doorman-type: corrections`, null key)."""
+
+    v: int
+    corrections: tuple[Correction, ...]
+
+
+class ModelRef(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    version: str
+    sha256: str
+
+
+class PolicyRef(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    version: str
+
+
+class Score(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What classify knows of a message: the value of `dm.scores`.
+
+    `text_score` and `labels` are probabilities, rounded to 4 decimals; `spans` are (start, end, weight) offsets of
+    the text's strongest spans; `signals` are behaviour numbers by name.
+    """
+
+    v: int
+    text_score: float | None
+    bond: Bond
+    message: Message
+    first_score: float | None = None
+    labels: dict[str, float] = {}
+    spans: tuple[tuple[int, int, float], ...] = ()
+    signals: dict[str, float] = {}
+    campaign_id: str | None = None
+    model: ModelRef | None = None
+    degraded: tuple[Degraded, ...] = ()
+
+
+class Reason(msgspec.Struct, frozen=True, gc=False, kw_only=True):
+    """`weight` is in log-odds: a decision's score is sigmoid(sum of its reasons' weights)."""
+
+    code: ReasonCode
+    weight: float
+    detail: str
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """A verdict with its reasons: the value of `dm.decisions`. It holds no message text."""
+
+    v: int
+    decision_id: str
+    event_id: str
+    revision: int
+    cause: str
+    tenant: str
+    platform: str
+    sender_id: str | None
+    recipient_id: str | None
+    conversation_id: str | None
+    verdict: Verdict
+    mode: Mode
+    score: float | None
+    threshold: float | None
+    text_score: float | None
+    override: Override | None
+    labels: dict[str, float]
+    reasons: tuple[Reason, ...]
+    signals: dict[str, float]
+    campaign_id: str | None
+    supersedes: str | None
+    expires_at: str | None
+    model: ModelRef | None
+    policy: PolicyRef | None
+    degraded: tuple[Degraded, ...]
+    sent_at: str | None
+    ingested_at: str
+    decided_at: str
+
+
+class Evidence(msgspec.Struct, frozen=True, kw_only=True):
+    """What a quarantine rests on, with the text: the value of `dm.quarantine`."""
+
+    v: int
+    decision: Decision
+    message: Message
+    spans: tuple[tuple[int, int, float], ...] = ()
+
+
+class Sighting(msgspec.Struct, frozen=True, array_like=True):
+    """A cold message as campaigns see it: no text, only its keys. `sender` and `conversation` are scoped."""
+
+    tenant: str
+    keys: tuple[str, ...]
+    sender: str
+    conversation: str
+    event_ms: int
+
+
+class Sightings(msgspec.Struct, frozen=True, kw_only=True):
+    """Sightings packed for one partition of `dm.sightings` (null key): the value of the topic."""
+
+    v: int
+    sightings: tuple[Sighting, ...]
+
+
+class Campaign(msgspec.Struct, frozen=True, kw_only=True):
+    """One fingerprint, many senders: the value of `dm.campaigns`. `campaign_id` is its key."""
+
+    v: int
+    campaign_id: str
+    tenant: str
+    key: str
+    senders: int
+    conversations: int
+    first_ms: int
+    last_ms: int
+    expires_ms: int
+    exempt: bool = False
+
+
+class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What reviews left of a sender: the value of `dm.standing`. Times 0: not so; each ends at its `_until_ms`.
+
+    `exempt` maps a scoped recipient or conversation to the end of its exemption, milliseconds.
+    """
+
+    v: int
+    sender: str
+    strikes: float = 0.0
+    strikes_ms: int = 0
+    block_until_ms: int = 0
+    trust_until_ms: int = 0
+    exempt: dict[str, int] = {}
+
+
+class ReviewCommand(StrEnum):
+    RELEASE = "release"
+    CONFIRM = "confirm"
+    REPORT = "report"
+    TRUST = "trust"
+    BLOCK = "block"
+    ERASE = "erase"
+    EXPIRE = "expire"
+
+
+class Review(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An operator's command: the value of `dm.reviews`. It names an event, a sender or a campaign."""
+
+    v: int
+    review_id: str
+    command: ReviewCommand
+    actor: str
+    reason: str
+    reviewed_ms: int
+    tenant: str = "default"
+    platform: str = "default"
+    event_id: str | None = None
+    sender_id: str | None = None
+    campaign_id: str | None = None
+    until_ms: int | None = None
+
+
+class Label(msgspec.Struct, frozen=True, kw_only=True):
+    """A labelled sample born of a review, for retraining: the value of `dm.labels`."""
+
+    v: int
+    event_id: str
+    revision: int
+    tenant: str
+    platform: str
+    label: str
+    text: str
+    review_id: str
+    labelled_ms: int
+
+
+class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
+    """Who changed what, and why: the value of `dm.audit`."""
+
+    v: int
+    audit_id: str
+    actor: str
+    action: str
+    subject: str
+    reason: str
+    at_ms: int
+
+
+def scoped(tenant: str, platform: str, name: str) -> str:
+    """The key of an id: nothing crosses tenants or platforms. A slash in either is escaped, so no two scopes meet."""
+    if "/" in tenant or "%" in tenant:
+        tenant = tenant.replace("%", "%25").replace("/", "%2F")
+    if "/" in platform or "%" in platform:
+        platform = platform.replace("%", "%25").replace("/", "%2F")
+    return f"{tenant}/{platform}/{name}"
+
+
+def decision_id(tenant: str, platform: str, event_id: str, revision: int, cause: str) -> str:
+    """The same event, revision and cause have the same id for ever, whatever the model or the policy."""
+    joined = f"{len(tenant)}:{tenant}{len(platform)}:{platform}{len(event_id)}:{event_id}{revision}:{cause}"
+    return "d-" + blake2b(joined.encode(), digest_size=16).hexdigest()
+
+
+def derived_conversation(sender_id: str, recipients: Sequence[str]) -> str:
+    """A conversation's id where the platform names none: the same for every member, whoever writes."""
+    members = sorted({sender_id, *recipients})
+    joined = "".join(f"{len(member)}:{member}" for member in members)
+    return "c-" + blake2b(joined.encode(), digest_size=16).hexdigest()

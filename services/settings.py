@@ -1,0 +1,136 @@
+"""Environment to frozen settings. The only reader of os.environ; all faults are named at once."""
+
+import difflib
+import logging
+import os
+from collections.abc import Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+
+from services.errors import BadSetup
+from services.records import Mode
+
+PREFIX = "DOORMAN_"
+ROOT = Path(__file__).resolve().parents[1]
+
+log = logging.getLogger(__name__)
+
+
+class Delivery(StrEnum):
+    EXACTLY_ONCE = "exactly_once"
+    AT_LEAST_ONCE = "at_least_once"
+
+
+def _servers(value: str) -> str:
+    for server in value.split(","):
+        host, colon, port = server.strip().rpartition(":")
+        if not (host and colon and port.isdigit() and 0 < int(port) < 65536):
+            raise ValueError(f"{server.strip()!r} is not host:port")
+    return value
+
+
+def _prefix(value: str) -> str:
+    if len(value) > 100 or not all(letter.isalnum() or letter in "._-" for letter in value):
+        raise ValueError("letters, digits, '.', '_' and '-' only, at most 100")
+    return value
+
+
+def _http(value: str) -> str:
+    _, colon, port = value.rpartition(":")
+    if colon and not value.endswith("]") and not (port.isdigit() and int(port) < 65536):
+        raise ValueError("must be host, or host:port with a port from 0 to 65535")
+    return value
+
+
+def _home(variable: str, default: str) -> Path:
+    home = os.environ.get(variable)
+    return (Path(home) if home else Path.home() / default) / "doorman"
+
+
+def _state_home() -> Path:
+    return _home("XDG_STATE_HOME", ".local/state")
+
+
+def cache_home() -> Path:
+    """Where what was fetched once is kept."""
+    return _home("XDG_CACHE_HOME", ".cache")
+
+
+def environment_with(variables: Mapping[str, str]) -> dict[str, str]:
+    """The environment of a child process: ours, and `variables`."""
+    return {**os.environ, **variables}
+
+
+class Settings(BaseModel):
+    """What a process is told. Each field is the variable `DOORMAN_<FIELD>`; its description is its documentation."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kafka: Annotated[str, AfterValidator(_servers)] = Field("127.0.0.1:9092", description="bootstrap servers")
+    kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
+        "PLAINTEXT", description="security protocol"
+    )
+    kafka_ca: Path | None = Field(None, description="file with the broker's certificate authority")
+    kafka_cert: Path | None = Field(None, description="file with our certificate, for mutual TLS")
+    kafka_key: Path | None = Field(None, description="file with our private key")
+    kafka_sasl: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field("PLAIN", description="SASL mechanism")
+    kafka_username: str | None = Field(None, description="SASL user")
+    kafka_password: str | None = Field(None, description="SASL password", repr=False)
+    topic_prefix: Annotated[str, AfterValidator(_prefix)] = Field(
+        "", description="put before every topic, group and transactional id"
+    )
+    instance: Annotated[str, AfterValidator(_prefix)] = Field(
+        "", description="a name that stays over restarts (a pod's): its partitions then wait for it"
+    )
+    delivery: Delivery = Field(Delivery.EXACTLY_ONCE, description="or at_least_once, for brokers without transactions")
+    model: Path = Field(ROOT / "models" / "shipped", description="model folder")
+    shadow_model: Path | None = Field(
+        None, description="a second model folder, scored beside the first; it never decides"
+    )
+    policy: Path = Field(ROOT / "deploy" / "policy.toml", description="policy file")
+    http: Annotated[str, AfterValidator(_http)] = Field(
+        "127.0.0.1", description="host, or host:port, of metrics, health and API; port 0 takes a free one"
+    )
+    database: str | None = Field(None, description="SQLAlchemy URL of casebook's database; None: SQLite in `state`")
+    state: Path = Field(default_factory=_state_home, description="the only writable place")
+    mode: Mode = Field(Mode.ENFORCE, description="shadow puts every tenant in shadow")
+    api_tokens: Path | None = Field(None, description="file of token hash -> actor, tenants, scopes")
+    partitions: int = Field(4, ge=1, le=1024, description="partitions of each topic, for `topics create`")
+    replication: int = Field(1, ge=1, le=7, description="replicas of each topic, for `topics create`")
+    batch: int = Field(2000, ge=1, le=20000, description="most records in one batch of a lane")
+    pause_ms: int = Field(8, ge=0, le=1000, description="pause of a lane after a transaction, per lane of the process")
+    deadletter_stop: bool = Field(False, description="stop a service that dead-letters past its limit")
+
+    @property
+    def database_url(self) -> str:
+        """The URL, or SQLite in the state directory."""
+        return self.database or f"sqlite:///{self.state / 'casebook.db'}"
+
+
+# Read by the tests and by Make, not by a service.
+_FOREIGN = {"REQUIRE_KAFKA"}
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """The settings that the environment gives; raises BadSetup with every fault. An unknown variable is warned of."""
+    given = {
+        name.removeprefix(PREFIX): value
+        for name, value in (os.environ if environ is None else environ).items()
+        if name.startswith(PREFIX) and value != ""
+    }
+    known = {name.upper(): name for name in Settings.model_fields}
+    for name in sorted(given.keys() - known.keys() - _FOREIGN):
+        close = difflib.get_close_matches(name, known, n=1)
+        log.warning("unknown setting %s%s%s", PREFIX, name, f": did you mean {PREFIX}{close[0]}?" if close else "")
+    try:
+        return Settings.model_validate({known[name]: value for name, value in given.items() if name in known})
+    except ValidationError as error:
+        raise BadSetup(_faults(error)) from None
+
+
+def _faults(error: ValidationError) -> str:
+    lines = (f"  {PREFIX}{str(fault['loc'][0]).upper()}: {fault['msg']}" for fault in error.errors())
+    return "wrong settings, nothing was started:\n" + "\n".join(lines)

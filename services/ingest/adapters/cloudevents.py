@@ -1,0 +1,67 @@
+"""CloudEvents 1.0 around a native event: binary mode (attributes in headers), structured mode, and batches.
+
+The envelope's `id` and `time` stand in for `event_id` and `sent_at` where the event has none.
+Source: CloudEvents specification 1.0.2 and its Kafka protocol binding.
+"""
+
+import base64
+import binascii
+from collections.abc import Mapping
+from typing import Any
+
+from services import codec
+from services.errors import BadRecord, Fault
+
+_STRUCTURED = b"application/cloudevents+json"
+_BATCH = b"application/cloudevents-batch+json"
+
+
+def is_batch(headers: Mapping[str, bytes]) -> bool:
+    return headers.get("content-type", b"").lower().startswith(_BATCH)
+
+
+def is_envelope(headers: Mapping[str, bytes], document: Mapping[str, Any]) -> bool:
+    """Whether a document is a structured envelope: by its content type, or by its shape."""
+    typed = headers.get("content-type", b"").lower().startswith(_STRUCTURED)
+    return typed or ("specversion" in document and ("data" in document or "data_base64" in document))
+
+
+def batch(value: bytes) -> list[dict[str, Any]]:
+    """The envelopes of a batch; raises BadRecord."""
+    envelopes = codec.loads(value)
+    if not isinstance(envelopes, list) or not all(isinstance(envelope, dict) for envelope in envelopes):
+        raise BadRecord(Fault.BAD_ENVELOPE)
+    return envelopes
+
+
+def from_binary(headers: Mapping[str, bytes], value: bytes) -> dict[str, Any]:
+    """The native event of a binary-mode record."""
+    try:
+        attributes = {
+            name: headers["ce_" + name].decode() for name in ("specversion", "id", "time") if "ce_" + name in headers
+        }
+    except (UnicodeDecodeError, AttributeError):
+        raise BadRecord(Fault.BAD_ENVELOPE) from None
+    return _completed(attributes, codec.loads_object(value))
+
+
+def from_envelope(envelope: Mapping[str, Any]) -> dict[str, Any]:
+    """The native event of a structured envelope."""
+    data = envelope.get("data")
+    if data is None and isinstance(envelope.get("data_base64"), str):
+        try:
+            data = codec.loads(base64.b64decode(envelope["data_base64"], validate=True))
+        except binascii.Error:
+            raise BadRecord(Fault.BAD_ENVELOPE, "data_base64") from None
+    if not isinstance(data, dict):
+        raise BadRecord(Fault.BAD_ENVELOPE, "data")
+    return _completed(envelope, data)
+
+
+def _completed(attributes: Mapping[str, Any], event: dict[str, Any]) -> dict[str, Any]:
+    if attributes.get("specversion") != "1.0":
+        raise BadRecord(Fault.BAD_ENVELOPE, "specversion")
+    for field, attribute in (("event_id", "id"), ("sent_at", "time")):
+        if event.get(field) is None and attributes.get(attribute) is not None:
+            event[field] = attributes[attribute]
+    return event

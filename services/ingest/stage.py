@@ -1,0 +1,129 @@
+"""Events in; messages, contacts and dead letters out. Pure: what there is to count comes back in the batch.
+
+A message is keyed by its sender, so the lane that will see a reply is another one: *contacts* tell it who wrote.
+"""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from services import codec
+from services.deadletter import dead_letter, size
+from services.errors import BadRecord, Fault
+from services.ingest.adapters import Form, unwrap
+from services.ingest.event import message, unreadable
+from services.records import VERSION, Contact, Contacts, Inbound, Message, Output, scoped
+from services.topics import MAX_EVENT_BYTES, MESSAGES
+
+SERVICE = "ingest"
+TRACE_HEADERS = frozenset({"traceparent", "tracestate"})
+CONTACTS_HEADER = (("doorman-type", b"contacts"),)
+# Two scoped ids of up to 768 bytes each in an entry: a record of contacts stays far below its topic's limit.
+CONTACTS_PER_RECORD = 1000
+
+Locate = Callable[[bytes], int]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a batch of events gave."""
+
+    outputs: list[Output] = field(default_factory=list)
+    verdicts: list[Fault | None] = field(default_factory=list)
+    forms: Counter[Form] = field(default_factory=Counter)
+    clamped: int = 0
+
+
+def ingest(records: Sequence[Inbound], locate: Locate, now_ms: int) -> Batch:
+    """Take in events. `locate` gives the partition of `dm.messages` for a key; `now_ms` stamps dead letters."""
+    batch = Batch()
+    contacts: dict[int, list[Contact]] = defaultdict(list)
+    for record in records:
+        fault = _take(record, batch, contacts, locate)
+        batch.verdicts.append(fault)
+        if fault is not None:
+            batch.outputs.append(dead_letter(record, fault, SERVICE, now_ms))
+    batch.outputs.extend(_packed(contacts, max((record.timestamp for record in records), default=0)))
+    return batch
+
+
+def _take(record: Inbound, batch: Batch, contacts: dict[int, list[Contact]], locate: Locate) -> Fault | None:
+    """One record; returns why it could not be used. Its messages are put out only if all of them can be."""
+    events: list[tuple[Form, dict[str, Any]]] = []
+    try:
+        for found in unwrap(record, _value(record)):
+            events.append(found)
+        backfill = any(name == "doorman-backfill" and value == b"1" for name, value in record.headers)
+        messages = [message(event, record.timestamp, backfill) for _, event in events]
+    except BadRecord as bad:
+        _answer_unreadable(record, [event for _, event in events], batch, locate)
+        return bad.fault
+    except Exception:
+        # A fault of ours must not stop the partition: the record is kept, under a reason that raises an alert.
+        return Fault.INTERNAL
+    for (form, _), taken in zip(events, messages, strict=True):
+        batch.forms[form] += 1
+        batch.clamped += taken.event_ms != taken.sent_ms
+        _put(record, taken, batch, contacts, locate)
+    return None
+
+
+def _value(record: Inbound) -> bytes:
+    if record.value is None:
+        raise BadRecord(Fault.TOMBSTONE)
+    if size(record) > MAX_EVENT_BYTES:
+        raise BadRecord(Fault.TOO_LARGE)
+    return record.value
+
+
+def _put(record: Inbound, taken: Message, batch: Batch, contacts: dict[int, list[Contact]], locate: Locate) -> None:
+    sender = scoped(taken.tenant, taken.platform, taken.sender_id)
+    home = locate(sender.encode())
+    batch.outputs.append(_output(record, taken, sender, home))
+    if not taken.recipients:
+        return
+    contact = Contact(scoped(taken.tenant, taken.platform, taken.conversation_id), sender, taken.event_ms)
+    homes = {locate(scoped(taken.tenant, taken.platform, name).encode()) for name in taken.recipients}
+    for partition in homes - {home}:
+        contacts[partition].append(contact)
+
+
+def _output(record: Inbound, taken: Message, sender: str, home: int) -> Output:
+    traced = tuple(header for header in record.headers if header[0] in TRACE_HEADERS)
+    return Output(
+        topic=MESSAGES,
+        key=sender.encode(),
+        value=codec.encode(taken),
+        timestamp_ms=taken.received_ms,
+        headers=traced,
+        partition=home,
+    )
+
+
+def _answer_unreadable(record: Inbound, events: list[dict[str, Any]], batch: Batch, locate: Locate) -> None:
+    """Where the ids of an unusable event can be read, its decision goes the usual way, so that it is made once."""
+    if not events and record.value is not None:
+        try:
+            events = [codec.loads_object(record.value)]
+        except BadRecord:
+            return
+    for event in events:
+        taken = unreadable(event, record.timestamp)
+        if taken is not None:
+            sender = scoped(taken.tenant, taken.platform, taken.sender_id)
+            batch.outputs.append(_output(record, taken, sender, locate(sender.encode())))
+
+
+def _packed(contacts: dict[int, list[Contact]], timestamp_ms: int) -> Iterator[Output]:
+    for partition, entries in contacts.items():
+        for start in range(0, len(entries), CONTACTS_PER_RECORD):
+            chunk = tuple(entries[start : start + CONTACTS_PER_RECORD])
+            yield Output(
+                topic=MESSAGES,
+                key=None,
+                value=codec.encode(Contacts(v=VERSION, contacts=chunk)),
+                timestamp_ms=timestamp_ms,
+                headers=CONTACTS_HEADER,
+                partition=partition,
+            )

@@ -1,0 +1,391 @@
+"""What the classifier sees of a text: the part that is read, folded, its link hosts, and its features.
+
+    visible(text)     what is read of a long text
+    fold(text)        the same words however they are disguised: width, case, invisible characters, look-alikes, spacing
+    hosts(text)       the hosts it links to
+    features(texts)   hashed n-grams of a whole batch, as index matrices for the model's table
+
+Features are laid out on grids: texts of one length class are padded to one width, so that every step is one numpy call
+for hundreds of texts. Position i of a grid holds the n-gram that starts at character i, so nothing is packed or sorted;
+index 0 means "no feature" and is a row of zeros in the table. What a text becomes depends on that text alone.
+"""
+
+import re
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from functools import cache
+from hashlib import sha256
+from json import dumps
+
+import numpy as np
+from numpy.typing import NDArray
+
+Codes = NDArray[np.uint32]
+Marks = NDArray[np.bool_]
+Indices = NDArray[np.int32]
+Places = NDArray[np.int64]
+
+HEAD_CHARS = 3_000
+TAIL_CHARS = 1_000
+
+
+def visible(text: str) -> str:
+    """The first 3,000 and the last 1,000 characters, which is what is read of a text."""
+    return text if len(text) <= HEAD_CHARS + TAIL_CHARS else text[:HEAD_CHARS] + text[-TAIL_CHARS:]
+
+
+# Format characters, variation selectors, joiners, fillers, and the accents that are stacked on letters to hide a word.
+_INVISIBLE = re.compile(
+    "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
+    "\ufe00-\ufe0f\ufeff\uffa0\u0300-\u036f\U000e0000-\U000e0fff]+"
+)
+# Letters that NFKC leaves alone and nobody writes words with: white on black, and small capitals.
+_ORNATE = re.compile("[\u0262\u026a\u0274\u0280\u028f\u0299\u029c\u029f\u1d00-\u1d22\U0001f150-\U0001f189]")
+_FROM_ORNATE = {start + i: ord("a") + i for start in (0x1F150, 0x1F170) for i in range(26)} | {
+    ord(ornate): letter for ornate, letter in zip("ᴀʙᴄᴅᴇɢʜɪᴊᴋʟᴍɴᴏᴘʀᴛᴜᴠᴡʏᴢ", "abcdeghijklmnoprtuvwyz", strict=True)
+}
+_SPACED = re.compile(r"(?<!\w)[^\W\d_]([ .\-_*·])[^\W\d_](?:\1[^\W\d_]){2,}(?!\w)")
+_WORD = re.compile(r"[^\W\d_]+")
+_LATIN = re.compile("[a-zA-Z\u00c0-\u024f]")
+_FOREIGN = re.compile("[\u0250-\u02af\u0370-\u03ff\u0400-\u052f\u0530-\u058f\u13a0-\u13ff]")
+_CYRILLIC_ALONE = re.compile("[бвгджзийлнптфцчшщъыьэюяёБГДЖЗИЙЛПФЦЧШЩЪЫЬЭЮЯЁ]")
+
+# Letters that are taken for another script's, each before the one it is taken for.
+_LOOK_ALIKES = (
+    "аa вb еe кk мm нh оo рp сc тt уy хx іi јj ѕs ԁd ԛq ѡw һh ӏl ьb иu пn гr АA ВB ЕE КK МM НH ОO РP "
+    "СC ТT УY ХX ІI ЈJ ЅS "
+    "αa βb γy εe ιi κk νv οo ρp τt υu χx ωw ηn ΑA ΒB ΕE ΖZ ΗH ΙI ΚK ΜM ΝN ΟO ΡP ΤT ΥY ΧX "
+    "օo սu ոn հh ցg եe ԱU ՏS ՕO ᎪA ᏴB ᏟC ᎬE ᎻH ᎫJ ᏦK ᏞL ᎷM ᏢP ᎡR ᏚS ᎢT ᏙV ᎳW ᏃZ "
+    "ɑa ɡg ɩi"
+)
+_TO_LATIN = str.maketrans({pair[0]: pair[1] for pair in _LOOK_ALIKES.split()})
+_TO_CYRILLIC = str.maketrans("aBbeEkKMmHoOpPcCTyYxXiIjJsSurn", "аВьеЕкКМмНоОрРсСТуУхХіІјЈѕЅигп")
+
+
+def fold(text: str) -> str:
+    """The text in one spelling: NFKC, case, without invisible characters, look-alikes and spacing tricks undone.
+
+    A look-alike letter is replaced only in a word that mixes scripts: Cyrillic, Greek or Turkish text stays what it is.
+    """
+    return _plain(text).lower() if text.isascii() else _plain(text).casefold().replace("i\u0307", "i")
+
+
+def _plain(text: str) -> str:
+    """`fold` without the folding of case, which the features still look at."""
+    if not text.isascii():
+        text = _undisguised(text)
+    return _SPACED.sub(_closed_up, text) if _SPACED.search(text) else text
+
+
+def _undisguised(text: str) -> str:
+    if not unicodedata.is_normalized("NFKC", text):
+        text = unicodedata.normalize("NFKC", text)
+    if _INVISIBLE.search(text):
+        text = _INVISIBLE.sub("", text)
+    if _ORNATE.search(text):
+        text = text.translate(_FROM_ORNATE)
+    return _WORD.sub(_one_script, text) if _FOREIGN.search(text) and _LATIN.search(text) else text
+
+
+def _closed_up(match: re.Match[str]) -> str:
+    return match[0].replace(match[1], "")
+
+
+def _one_script(match: re.Match[str]) -> str:
+    """A word in the script of its letters that have no twin; Latin if all of them have one."""
+    word = match[0]
+    if not (_FOREIGN.search(word) and _LATIN.search(word)):
+        return word
+    return word.translate(_TO_CYRILLIC if _CYRILLIC_ALONE.search(word) else _TO_LATIN)
+
+
+_LINK = re.compile(
+    r"https?://(?:[^\s/?#@]*@)?(?P<url>[^\s/?#:@<>\"'()\[\]]+)"
+    r"|(?<![\w.@/-])(?P<bare>(?:[\w-]+\.)+[^\W\d_]{2,24})(?=(?P<path>/)|(?![\w-]))"
+)
+_DOMAINS = (
+    "com net org info biz io co me app dev ai gg tv ly to be fm shop store link site online xyz top club live page pro "
+    "click website space fun vip cc ws us uk de fr es it nl pl ru ua tr br in id jp kr cn eu ch at se no dk fi pt gr "
+    "cz ca au nz mx ar cl za ng ke example test "
+)
+
+
+def hosts(text: str) -> tuple[str, ...]:
+    """The hosts that the visible part links to, lower case, without `www.`, each once, in order of appearance."""
+    if "." not in text:
+        return ()
+    found = (_host(match) for match in _LINK.finditer(visible(text)))
+    return tuple(dict.fromkeys(host for host in found if host))
+
+
+def _host(match: re.Match[str]) -> str:
+    """The host of a link; empty where a full stop without a blank only looks like one."""
+    host = (match["url"] or match["bare"]).lower().strip(".").removeprefix("www.")
+    told = match["url"] or match["path"] or f"{host.rpartition('.')[2]} " in _DOMAINS
+    return host if told and "." in host else ""
+
+
+# A word, or a few letters of a script that writes without blanks.
+_PIECE = re.compile("[\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]{1,4}|[^\\s\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff]+")
+
+
+@dataclass(frozen=True, slots=True)
+class Pieces:
+    """A text cut into words: `spans` of each in the text as it was written, `text` what features see of them, and the
+    place `at` which each begins in that, the blank before it included."""
+
+    spans: list[tuple[int, int]]
+    text: str
+    at: list[int]
+
+
+def pieces(text: str) -> Pieces:
+    """The words of the visible part and where they stand, for an explanation."""
+    cut = Pieces([], "", [])
+    folded: list[str] = []
+    length, last = 0, -1
+    longest = SPEC.widths[-1] - 2
+    for match in _visible_pieces(text):
+        piece = ("" if match[0] == last else " ") + _plain(text[match[0] : match[1]])
+        if length + len(piece) > longest:
+            break
+        if piece.strip():
+            cut.spans.append(match)
+            cut.at.append(length)
+            folded.append(piece)
+            length += len(piece)
+        last = match[1]
+    return Pieces(cut.spans, "".join(folded)[1:], cut.at)
+
+
+def _visible_pieces(text: str) -> Iterator[tuple[int, int]]:
+    if len(text) <= HEAD_CHARS + TAIL_CHARS:
+        yield from (match.span() for match in _PIECE.finditer(text))
+        return
+    yield from (match.span() for match in _PIECE.finditer(text, 0, HEAD_CHARS))
+    yield from (match.span() for match in _PIECE.finditer(text, len(text) - TAIL_CHARS))
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureSpec:
+    """How texts become features. A model is only good with the spec that it was trained on: `digest` tells.
+
+    `char_orders`: characters in an n-gram, within words and the blank on either side; `word_orders`: words in one;
+    `bits`: the table has 2**bits rows and the zeros; `widths`: a text is padded to the first that holds it and a blank
+    on either side, and cut to the last.
+    """
+
+    version: int = 1
+    char_orders: tuple[int, ...] = (2, 3, 4)
+    word_orders: tuple[int, ...] = (1, 2)
+    bits: int = 18
+    widths: tuple[int, ...] = (32, 48, 64, 80, 96, 112, 128, 160, 192, 256, 320, 384, 512, 768, 1024, 2048, 4096)
+
+    @property
+    def rows(self) -> int:
+        """Rows of the model's table, the zeros of row 0 included."""
+        return (1 << self.bits) + 1
+
+    @property
+    def digest(self) -> str:
+        return sha256(dumps(asdict(self), sort_keys=True).encode()).hexdigest()
+
+
+SPEC = FeatureSpec()
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Texts of one width: `places` [n] in the batch; table rows in `chars` [n, width × orders] and `words` [n, width].
+
+    The order inside a row is by character, then by n.
+    """
+
+    places: Places
+    chars: Indices
+    words: Indices
+
+
+# Characters hashed at once: the temporary arrays of 4 bytes each stay within a core's cache.
+_STREAM_CHARS = 16_384
+_BLANK = 32
+_TABLED = 0x1FFFF
+_WORDY, _SYMBOL = 1, 2
+_ODD, _OTHER_SCRIPT, _LATIN_SCRIPT = 1, 2, 4
+_MIXED = _OTHER_SCRIPT | _LATIN_SCRIPT
+_K1, _K2, _K3 = np.uint32(0x9E3779B1), np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
+_WORD_SEED, _PAIR_SEED = np.uint32(0x27D4EB2F), np.uint32(0x165667B1)
+_BASE = 0x01000193
+_POWERS = np.cumprod(np.full(2 * _STREAM_CHARS, _BASE, dtype=np.uint32), dtype=np.uint32)
+_INVERSES = np.cumprod(np.full(2 * _STREAM_CHARS, pow(_BASE, -1, 1 << 32), dtype=np.uint32), dtype=np.uint32)
+
+
+def features(texts: Sequence[str], *, as_they_are: bool = False) -> Iterator[Block]:
+    """The features of a batch under `SPEC`, in blocks of one width. Any string is taken, surrogates included.
+
+    `as_they_are`: the texts come from `pieces`, already undisguised.
+    """
+    seen = list(texts) if as_they_are else [visible(text) for text in texts]
+    ends = np.cumsum(np.fromiter(map(len, seen), np.int64, len(seen)) + 2)
+    start = 0
+    while start < len(seen):
+        used = ends[start - 1] if start else 0
+        stop = max(start + 1, int(np.searchsorted(ends, used + _STREAM_CHARS)))
+        yield from _blocks(seen[start:stop], start, as_they_are)
+        start = stop
+
+
+def _blocks(texts: list[str], first: int, as_they_are: bool) -> Iterator[Block]:
+    codes, starts, sizes = _stream(texts, as_they_are)
+    chars = np.stack(list(_char_grams(codes)), axis=1).ravel()
+    words = _word_grams(codes, starts)
+    kinds = np.searchsorted(SPEC.widths, sizes + 2)
+    for kind in np.unique(kinds):
+        places = np.flatnonzero(kinds == kind)
+        spans = list(zip(starts[places].tolist(), (starts + sizes + 1)[places].tolist(), strict=True))
+        width = SPEC.widths[kind]
+        orders = len(SPEC.char_orders)
+        yield Block(places + first, _padded(chars, spans, width, orders), _padded(words, spans, width, 1))
+
+
+def _padded(stream: Indices, spans: list[tuple[int, int]], width: int, each: int) -> Indices:
+    """The spans of a stream that holds `each` indices a character, one a row, zeros after them."""
+    grid = np.zeros((len(spans), width * each), dtype=np.int32)
+    for row, (start, stop) in zip(grid, spans, strict=True):
+        row[: (stop - start) * each] = stream[start * each : stop * each]
+    return grid
+
+
+def _stream(texts: list[str], as_they_are: bool) -> tuple[Codes, Places, Places]:
+    """The letters of all texts, a blank before and after each; where each begins, its blank included; their lengths."""
+    raw, starts, sizes = _joined(texts)
+    odd = _odd(raw, starts) if not as_they_are else np.zeros(len(texts), dtype=np.bool_)
+    if odd.any():
+        longest = SPEC.widths[-1] - 2
+        folded = [_plain(text)[:longest] if is_odd else text for text, is_odd in zip(texts, odd, strict=True)]
+        raw, starts, sizes = _joined(folded)
+    codes = _characters().letters[np.minimum(raw, _TABLED)]
+    return codes, starts, sizes
+
+
+def _joined(texts: list[str]) -> tuple[Codes, Places, Places]:
+    stream = f" {'  '.join(texts)} "
+    codes = np.frombuffer(stream.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    sizes = np.fromiter(map(len, texts), np.int64, len(texts))
+    return codes, np.cumsum(sizes + 2) - sizes - 2, sizes
+
+
+def _odd(raw: Codes, starts: Places) -> Marks:
+    """The texts that `_plain` might change, so that Python looks only at those."""
+    characters = _characters()
+    capped = np.minimum(raw, _TABLED)
+    found = np.bitwise_or.reduceat(characters.flags[capped], starts)
+    odd: Marks = ((found & _ODD) != 0) | ((found & _MIXED) == _MIXED)
+    alone = np.flatnonzero(np.logical_and(*_bounds(characters.kinds[capped])))
+    spaced = alone[:-3][alone[3:] - alone[:-3] == 6]
+    odd[np.searchsorted(starts, spaced, side="right") - 1] = True
+    return odd
+
+
+def _char_grams(codes: Codes) -> Iterator[Indices]:
+    """For each order the n-gram at each character, within words and with the blank on either side of them."""
+    count = len(codes)
+    ahead = np.concatenate([codes, np.full(SPEC.char_orders[-1], _BLANK, dtype=np.uint32)])
+    blank = ahead == _BLANK
+    hashes = codes * _K1
+    apart = blank[:count] & blank[1 : 1 + count]
+    for order in range(2, SPEC.char_orders[-1] + 1):
+        hashes = hashes * _K2 + ahead[order - 1 : order - 1 + count]
+        if order > 2:
+            apart |= blank[order - 2 : order - 2 + count]
+        if order in SPEC.char_orders:
+            yield _rows(hashes, ~apart)
+
+
+def _word_grams(codes: Codes, starts: Places) -> Indices:
+    """Each word at its first character, each pair of words at the character after that; symbols are words."""
+    begins, ends = _bounds(_characters().kinds[np.minimum(codes, _TABLED)])
+    firsts, lasts = np.flatnonzero(begins), np.flatnonzero(ends)
+    words = _words(codes, firsts, lasts)
+    owners = np.searchsorted(starts, firsts, side="right")
+    grams = np.zeros(len(codes), dtype=np.int32)
+    grams[firsts[:-1] + 1] = _rows((words[:-1] * _K2 + words[1:]) ^ _PAIR_SEED, owners[:-1] == owners[1:])
+    grams[firsts] = _rows(words ^ _WORD_SEED)
+    return grams
+
+
+def _bounds(kinds: NDArray[np.uint8]) -> tuple[Marks, Marks]:
+    """Where words begin and where they end, at the same character for a symbol."""
+    symbol, wordy = kinds == _SYMBOL, kinds == _WORDY
+    begins, ends = symbol | wordy, symbol | wordy
+    begins[1:] &= ~(wordy[1:] & wordy[:-1])
+    ends[:-1] &= ~(wordy[1:] & wordy[:-1])
+    return begins, ends
+
+
+def _words(codes: Codes, firsts: Places, lasts: Places) -> Codes:
+    """A hash of each word, the same wherever it stands.
+
+    With powers of p: sum(code × p^place) over the word, divided by p^(place of its first), all modulo 2^32.
+    """
+    terms = codes * _K1 * _POWERS[: len(codes)]
+    sums = np.cumsum(terms, dtype=np.uint32)
+    return (sums[lasts] - sums[firsts] + terms[firsts]) * _INVERSES[firsts]
+
+
+def _rows(hashes: Codes, present: Marks | None = None) -> Indices:
+    """Rows of the table for hashes; 0 where not `present`."""
+    mixed = (hashes ^ (hashes >> np.uint32(15))) * _K3
+    rows = ((mixed >> np.uint32(32 - SPEC.bits)) + np.uint32(1)).view(np.int32)
+    return rows if present is None else rows * present
+
+
+@dataclass(frozen=True, slots=True)
+class _Characters:
+    """What is known of each code point up to `_TABLED`, which stands for those beyond.
+
+    `letters`: the one that stands for it (lower case, no accent, 0 for digits, 32 for blanks); `kinds`: part of a word,
+    a word by itself, or neither; `flags`: what might make the text odd.
+    """
+
+    letters: Codes
+    kinds: NDArray[np.uint8]
+    flags: NDArray[np.uint8]
+
+
+@cache
+def _characters() -> _Characters:
+    characters = [chr(code) for code in range(_TABLED + 1)]
+    return _Characters(
+        letters=np.array([_letter(char) for char in characters], dtype=np.uint32),
+        kinds=np.array([_kind(char) for char in characters], dtype=np.uint8),
+        flags=np.array([_flags(char) for char in characters[:-1]] + [_ODD], dtype=np.uint8),
+    )
+
+
+def _letter(char: str) -> int:
+    category = unicodedata.category(char)
+    if category[0] == "Z" or category == "Cc":
+        return _BLANK
+    if category == "Nd":
+        return ord("0")
+    lower = char.lower()
+    base = unicodedata.normalize("NFD", lower)[0]
+    return ord(base if base.isascii() else lower[0])
+
+
+def _kind(char: str) -> int:
+    category = unicodedata.category(char)
+    if category[0] in "LNM":
+        return _WORDY
+    return _SYMBOL if category == "So" else 0
+
+
+def _flags(char: str) -> int:
+    if char.isascii():
+        return _LATIN_SCRIPT if char.isalpha() else 0
+    combines = unicodedata.combining(char) or not unicodedata.is_normalized("NFKC", "a" + char)
+    if combines or _INVISIBLE.match(char) or _ORNATE.match(char):
+        return _ODD
+    return _OTHER_SCRIPT if _FOREIGN.match(char) else _LATIN_SCRIPT if _LATIN.match(char) else 0

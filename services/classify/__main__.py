@@ -1,0 +1,127 @@
+"""`python -m services.classify`: messages become scores."""
+
+import asyncio
+import logging
+import sys
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from services import codec, metrics
+from services.classify.campaign_window import LiveCampaigns
+from services.classify.scorer import ModelFolder, Scorer
+from services.classify.stage import SERVICE, Batch, Locate, State, classify, read, remember
+from services.errors import BadRecord, BadSetup
+from services.kafka import View
+from services.lane import Plan, Service, launch
+from services.observe import event
+from services.records import Campaign, Inbound, Output
+from services.settings import Settings
+from services.topics import CAMPAIGNS, DEAD_LETTER, MESSAGES, SCORES, SIGHTINGS
+
+POLL_SECONDS = 2.0
+
+log = logging.getLogger(__name__)
+
+
+class Model:
+    """The model in use. A changed folder is checked and warmed before it takes over, between two batches."""
+
+    def __init__(self, folder: ModelFolder) -> None:
+        self._folder = folder
+        self.scorer: Scorer | None = None
+        self._load()
+
+    def missing(self) -> list[str]:
+        return [] if self.scorer else ["model"]
+
+    async def watch(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            await asyncio.to_thread(self._load)
+
+    def _load(self) -> None:
+        if not self._folder.changed():
+            return
+        try:
+            self.scorer = self._folder.load()
+        except BadSetup as refused:
+            metrics.MODEL_LOADS.labels("refused").inc()
+            event(log, "model_refused", logging.ERROR, why=str(refused), kept=self.scorer and self.scorer.version)
+            return
+        metrics.MODEL_LOADS.labels("loaded").inc()
+        metrics.MODEL.info({"version": self.scorer.version, "sha256": self.scorer.sha256})
+        event(log, "model_loaded", version=self.scorer.version)
+
+
+@dataclass(slots=True)
+class Campaigns:
+    """A full copy of `dm.campaigns`."""
+
+    live: LiveCampaigns = field(default_factory=LiveCampaigns)
+
+    def apply(self, record: Inbound) -> None:
+        name = (record.key or b"").decode(errors="replace")
+        try:
+            self.live.apply(name, None if record.value is None else codec.decode(record.value, Campaign))
+        except BadRecord as bad:
+            metrics.DEAD_LETTERS.labels(SERVICE, bad.fault.value).inc()
+            event(log, "campaign_ignored", logging.ERROR, why=bad.fault.value, offset=record.offset)
+
+
+@dataclass(slots=True)
+class Classify:
+    """A lane's work: the stage, its state, and the counting around it."""
+
+    partition: int
+    model: Model
+    campaigns: Campaigns
+    locate: Locate
+    state: State = field(default_factory=State)
+
+    def replay(self, records: Sequence[Inbound]) -> None:
+        for record in records:
+            try:
+                remember(read(record), self.state)
+            except BadRecord:
+                continue  # it was dead-lettered when it was first read
+
+    def run(self, records: Sequence[Inbound], now_ms: int) -> list[Output]:
+        batch = classify(records, self.state, self.model.scorer, self.campaigns.live.find, self.locate, now_ms)
+        self._count(batch)
+        return batch.outputs
+
+    def _count(self, batch: Batch) -> None:
+        metrics.DUPLICATES.inc(batch.duplicates)
+        metrics.WINDOW_SENDERS.labels(str(self.partition)).set(len(self.state.windows))
+        for bond, number in Counter(score.bond for score in batch.scores).items():
+            metrics.BONDS.labels(bond.value).inc(number)
+        for score in batch.scores:
+            if score.text_score is not None:
+                metrics.SCORES.observe(score.text_score)
+        for fault in batch.faults:
+            metrics.DEAD_LETTERS.labels(SERVICE, fault.value).inc()
+
+
+def service(settings: Settings) -> Service:
+    """Classify, wired."""
+    model, campaigns = Model(ModelFolder(settings.model)), Campaigns()
+
+    def open_lane(partition: int, locate: Locate) -> Classify:
+        return Classify(partition, model, campaigns, locate)
+
+    plan = Plan(
+        SERVICE,
+        MESSAGES,
+        (SCORES, SIGHTINGS, DEAD_LETTER),
+        open_lane,
+        rebuilds=True,
+        views=(View(settings, CAMPAIGNS, campaigns.apply),),
+        background=(model.watch,),
+        waiting_for=model.missing,
+    )
+    return Service(plan, settings)
+
+
+if __name__ == "__main__":
+    sys.exit(launch(SERVICE, service))

@@ -1,0 +1,136 @@
+"""`python -m services.action`: scores become decisions."""
+
+import asyncio
+import logging
+import sys
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from services import codec, metrics
+from services.action import policy
+from services.action.stage import SERVICE, Batch, act
+from services.errors import BadRecord, BadSetup
+from services.kafka import View
+from services.lane import Plan, Service, launch
+from services.observe import event
+from services.records import Decision, Inbound, Mode, Output, Standing, Verdict
+from services.settings import Settings
+from services.topics import DEAD_LETTER, DECISIONS, QUARANTINE, SCORES, STANDING
+
+POLL_SECONDS = 1.0
+
+log = logging.getLogger(__name__)
+
+
+class PolicyFile:
+    """The policy in use, and the file it comes from: a changed file is taken whole or refused whole."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._mtime_ns = path.stat().st_mtime_ns if path.exists() else 0
+        self.policy = policy.read(path)
+        metrics.POLICY.info({"version": self.policy.version})
+
+    async def watch(self) -> None:
+        while True:
+            await asyncio.sleep(POLL_SECONDS)
+            self._refresh()
+
+    def _refresh(self) -> None:
+        try:
+            mtime_ns = self._path.stat().st_mtime_ns
+        except OSError:
+            return
+        if mtime_ns == self._mtime_ns:
+            return
+        self._mtime_ns = mtime_ns
+        try:
+            self.policy = policy.read(self._path)
+        except BadSetup as refused:
+            metrics.POLICY_LOADS.labels("refused").inc()
+            event(log, "policy_refused", logging.ERROR, why=str(refused), kept=self.policy.version)
+            return
+        metrics.POLICY_LOADS.labels("loaded").inc()
+        metrics.POLICY.info({"version": self.policy.version})
+        event(log, "policy_loaded", version=self.policy.version)
+
+
+@dataclass(slots=True)
+class Standings:
+    """A full copy of `dm.standing`, by scoped sender."""
+
+    held: dict[str, Standing] = field(default_factory=dict)
+
+    def apply(self, record: Inbound) -> None:
+        sender = (record.key or b"").decode(errors="replace")
+        if record.value is None:
+            self.held.pop(sender, None)
+            return
+        try:
+            self.held[sender] = codec.decode(record.value, Standing)
+        except BadRecord as bad:
+            metrics.DEAD_LETTERS.labels(SERVICE, bad.fault.value).inc()
+            event(log, "standing_ignored", logging.ERROR, why=bad.fault.value, offset=record.offset)
+
+
+@dataclass(slots=True)
+class Action:
+    """A lane's work: the stage, and the counting around it."""
+
+    file: PolicyFile
+    standings: Standings
+    shadow: bool
+
+    def replay(self, records: Sequence[Inbound]) -> None:
+        """Nothing to remember."""
+
+    def run(self, records: Sequence[Inbound], now_ms: int) -> list[Output]:
+        batch = act(records, self.file.policy, self.standings.held.get, self.shadow, now_ms)
+        _count(batch, now_ms)
+        return batch.outputs
+
+
+def _count(batch: Batch, now_ms: int) -> None:
+    verdicts = Counter((decision.verdict, decision.mode) for decision, _ in batch.decisions)
+    for (verdict, mode), number in verdicts.items():
+        metrics.DECISIONS.labels(verdict.value, mode.value).inc(number)
+    for decision, message in batch.decisions:
+        metrics.DECISION_LATENCY.observe(max(now_ms - message.received_ms, 0) / 1000)
+        metrics.EVENT_AGE.observe(max(now_ms - message.sent_ms, 0) / 1000)
+        _count_reasons(decision)
+    for fault, number in batch.faults.items():
+        metrics.DEAD_LETTERS.labels(SERVICE, fault.value).inc(number)
+
+
+def _count_reasons(decision: Decision) -> None:
+    if decision.override is not None:
+        metrics.OVERRIDES.labels(decision.override.value).inc()
+    for cause in decision.degraded:
+        metrics.DEGRADED.labels(cause.value).inc()
+    if decision.verdict is Verdict.QUARANTINE:
+        for reason in decision.reasons:
+            metrics.REASONS.labels(reason.code.value).inc()
+
+
+def service(settings: Settings) -> Service:
+    """Action, wired."""
+    file, standings = PolicyFile(settings.policy), Standings()
+
+    def open_lane(partition: int, locate: Callable[[str, bytes], int]) -> Action:
+        return Action(file, standings, settings.mode is Mode.SHADOW)
+
+    plan = Plan(
+        SERVICE,
+        SCORES,
+        (DECISIONS, QUARANTINE, DEAD_LETTER),
+        open_lane,
+        views=(View(settings, STANDING, standings.apply),),
+        background=(file.watch,),
+    )
+    return Service(plan, settings)
+
+
+if __name__ == "__main__":
+    sys.exit(launch(SERVICE, service))

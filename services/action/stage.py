@@ -1,0 +1,212 @@
+"""Scores in; decisions and evidence out. Pure: policy, standing and the moment are handed in.
+
+score = sigmoid(sum of the reasons' weights); the first override (block > exempt pair > trust > allow list) beats it.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+from services import codec
+from services.action.policy import SIGNALS, Policy, Tenant
+from services.deadletter import dead_letter
+from services.errors import BadRecord, Fault
+from services.records import (
+    VERSION,
+    Bond,
+    Decision,
+    Evidence,
+    Inbound,
+    Message,
+    Mode,
+    Output,
+    Override,
+    PolicyRef,
+    Reason,
+    ReasonCode,
+    Score,
+    Standing,
+    Verdict,
+    decision_id,
+    scoped,
+)
+from services.topics import DECISIONS, QUARANTINE
+
+SERVICE = "action"
+FIRST = "first"
+SOURCE = b"doorman/action"
+DAY_MS = 24 * 3_600_000
+# A text score of 0 or 1 would be beyond argument; 0.001 to 0.999 is +-6.9 in log-odds.
+SURE = 0.999
+
+FindStanding = Callable[[str], Standing | None]
+
+
+@dataclass(slots=True)
+class Batch:
+    """What a batch of scores gave."""
+
+    outputs: list[Output] = field(default_factory=list)
+    decisions: list[tuple[Decision, Message]] = field(default_factory=list)
+    faults: Counter[Fault] = field(default_factory=Counter)
+
+
+def act(records: Sequence[Inbound], policy: Policy, find_standing: FindStanding, shadow: bool, now_ms: int) -> Batch:
+    """Decide a batch. `shadow` puts every tenant in shadow; `now_ms` is when the decisions are made."""
+    batch = Batch()
+    for record in records:
+        try:
+            score = codec.decode(record.value, Score)
+        except BadRecord as bad:
+            batch.faults[bad.fault] += 1
+            batch.outputs.append(dead_letter(record, bad.fault, SERVICE, now_ms))
+            continue
+        decision = decide(score, policy, find_standing, shadow, now_ms)
+        batch.decisions.append((decision, score.message))
+        batch.outputs.extend(_outputs(record, decision, score))
+    return batch
+
+
+def decide(score: Score, policy: Policy, find_standing: FindStanding, shadow: bool, now_ms: int) -> Decision:
+    """One score's decision."""
+    message = score.message
+    tenant = policy.of(message.tenant)
+    readable = not message.unreadable
+    reasons = tuple(weigh(score, tenant)) if readable else ()
+    total = sigmoid(sum(reason.weight for reason in reasons))
+    override = find_override(message, tenant, find_standing) if readable else None
+    verdict = _verdict(total >= tenant.threshold and readable, override)
+    return Decision(
+        v=VERSION,
+        decision_id=decision_id(message.tenant, message.platform, message.event_id, message.revision, FIRST),
+        event_id=message.event_id,
+        revision=message.revision,
+        cause=FIRST,
+        tenant=message.tenant,
+        platform=message.platform,
+        sender_id=message.sender_id,
+        recipient_id=message.recipient_id,
+        conversation_id=message.conversation_id,
+        verdict=verdict,
+        mode=Mode.SHADOW if shadow else tenant.mode,
+        score=round(total, 4) if readable else None,
+        threshold=tenant.threshold,
+        text_score=score.text_score,
+        override=override,
+        labels=score.labels,
+        reasons=reasons,
+        signals=score.signals,
+        campaign_id=score.campaign_id,
+        supersedes=None,
+        expires_at=_expiry(message, tenant) if verdict is Verdict.QUARANTINE else None,
+        model=score.model,
+        policy=PolicyRef(version=policy.version),
+        degraded=score.degraded,
+        sent_at=codec.rfc3339(message.sent_ms) if readable else None,
+        ingested_at=codec.rfc3339(message.received_ms),
+        decided_at=codec.rfc3339(now_ms),
+    )
+
+
+def _verdict(caught: bool, override: Override | None) -> Verdict:
+    if override is not None:
+        caught = override is Override.BLOCK
+    return Verdict.QUARANTINE if caught else Verdict.ALLOW
+
+
+def _expiry(message: Message, tenant: Tenant) -> str:
+    return codec.rfc3339(message.received_ms + tenant.quarantine_days * DAY_MS)
+
+
+def weigh(score: Score, tenant: Tenant) -> Iterator[Reason]:
+    """The reasons of a score under a policy, heaviest evidence of each kind once."""
+    if score.text_score is not None:
+        weight = logit(score.text_score) + _offset(score.labels, tenant)
+        yield Reason(code=ReasonCode.TEXT, weight=round(weight, 2), detail=f"{score.text_score:.2f}")
+    if score.bond is Bond.WARM:
+        yield Reason(code=ReasonCode.CONVERSATION, weight=tenant.conversation, detail="the recipient wrote before")
+    else:
+        yield from _signal_reasons(score, tenant)
+    if score.campaign_id is not None:
+        yield Reason(code=ReasonCode.CAMPAIGN, weight=tenant.campaign, detail=score.campaign_id)
+
+
+def _signal_reasons(score: Score, tenant: Tenant) -> Iterator[Reason]:
+    """Two signals of one reason tell of the same thing: the heavier one counts."""
+    heaviest: dict[ReasonCode, Reason] = {}
+    for name, value in score.signals.items():
+        rule = tenant.signals.get(name)
+        if rule is None or (rule.strangers and score.bond is not Bond.COLD):
+            continue
+        weight = rule.weigh(value)
+        if weight and abs(weight) > abs(heaviest[rule.reason].weight if rule.reason in heaviest else 0.0):
+            heaviest[rule.reason] = Reason(code=rule.reason, weight=weight, detail=SIGNALS[name].format(value))
+    yield from heaviest.values()
+
+
+def _offset(labels: dict[str, float], tenant: Tenant) -> float:
+    if not (labels and tenant.label_offsets):
+        return 0.0
+    return tenant.label_offsets.get(max(labels, key=labels.__getitem__), 0.0)
+
+
+def find_override(message: Message, tenant: Tenant, find_standing: FindStanding) -> Override | None:
+    """What beats the score, if anything does."""
+    sender = scoped(message.tenant, message.platform, message.sender_id)
+    standing = find_standing(sender)
+    now_ms = message.event_ms
+    if message.sender_id in tenant.senders.block or (standing is not None and standing.block_until_ms > now_ms):
+        return Override.BLOCK
+    if standing is not None and _is_exempt(message, standing, now_ms):
+        return Override.EXEMPT_PAIR
+    if standing is not None and standing.trust_until_ms > now_ms:
+        return Override.TRUST
+    return Override.ALLOW_LIST if message.sender_id in tenant.senders.allow else None
+
+
+def _is_exempt(message: Message, standing: Standing, now_ms: int) -> bool:
+    names = [message.conversation_id, *([message.recipient_id] if message.recipient_id else [])]
+    keys = (scoped(message.tenant, message.platform, name) for name in names)
+    return any(standing.exempt.get(key, 0) > now_ms for key in keys)
+
+
+def logit(probability: float) -> float:
+    sure = min(max(probability, 1 - SURE), SURE)
+    return math.log(sure / (1 - sure))
+
+
+def sigmoid(weight: float) -> float:
+    return 1 / (1 + math.exp(-weight)) if weight > -700 else 0.0
+
+
+def _outputs(record: Inbound, decision: Decision, score: Score) -> Iterator[Output]:
+    message = score.message
+    yield decision_output(decision, message.received_ms, tuple(_trace(record)))
+    if decision.verdict is Verdict.QUARANTINE and decision.mode is Mode.ENFORCE:
+        evidence = Evidence(v=VERSION, decision=decision, message=message, spans=score.spans)
+        yield Output(topic=QUARANTINE, key=record.key, value=codec.encode(evidence), timestamp_ms=message.received_ms)
+
+
+def _trace(record: Inbound) -> Iterator[tuple[str, bytes]]:
+    return (header for header in record.headers if header[0].startswith("trace"))
+
+
+def decision_output(decision: Decision, timestamp_ms: int, trace: tuple[tuple[str, bytes], ...] = ()) -> Output:
+    """A decision as a record: keyed by its conversation, with CloudEvents binary-mode headers."""
+    key = scoped(decision.tenant, decision.platform, decision.conversation_id or decision.sender_id or "")
+    headers = (
+        ("ce_specversion", b"1.0"),
+        ("ce_id", decision.decision_id.encode()),
+        ("ce_type", b"dm.decision"),
+        ("ce_source", SOURCE),
+        ("ce_time", decision.decided_at.encode()),
+        ("content-type", b"application/json"),
+    )
+    return Output(
+        topic=DECISIONS,
+        key=key.encode(),
+        value=codec.encode(decision),
+        timestamp_ms=timestamp_ms,
+        headers=headers + trace,
+    )

@@ -1,0 +1,21 @@
+"""`doorman bench`: the numbers of the README, measured on this machine."""
+
+import argparse
+
+from services.cli.bench import latency, pipeline, score
+
+HELP = "measure: text scoring, the whole pipeline, latency"
+BENCHES = {"score": score, "pipeline": pipeline, "latency": latency}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    benches = parser.add_subparsers(dest="bench", required=True, metavar="BENCH")
+    for name, module in BENCHES.items():
+        bench = benches.add_parser(name, help=module.HELP, description=module.HELP)
+        module.configure(bench)
+        bench.set_defaults(measure=module.run)
+
+
+def run(args: argparse.Namespace) -> int:
+    status: int = args.measure(args)
+    return status

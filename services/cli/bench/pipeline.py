@@ -1,0 +1,183 @@
+"""`doorman bench pipeline`: how fast the services drain a full topic through Apache Kafka, and what that costs."""
+
+import argparse
+import asyncio
+import re
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from aiohttp import ClientSession
+from rich.console import Console
+from rich.table import Table
+
+from services import codec, settings
+from services.cli import brokers
+from services.cli.fleet import MODULES, Fleet, cpu_seconds, environment
+from services.cli.simulate import simulate
+from services.cli.wire import Wire, wire
+from services.topics import DECISIONS, QUARANTINE, SIGHTINGS
+
+HELP = "drain simulated traffic through Apache Kafka with all services on this machine"
+HOURS = 20
+CHUNK = 5000
+PATIENCE_SECONDS = 60.0
+# A page of metrics costs a service some milliseconds: often enough to know, seldom enough not to count.
+WATCH_SECONDS = 0.5
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--events", type=int, default=200_000, metavar="N", help="events (200000)")
+    parser.add_argument("--seed", type=int, default=7, metavar="S", help="seed of the simulation (7)")
+    parser.add_argument("--partitions", type=int, default=2, metavar="P", help="partitions of each topic (2)")
+    parser.add_argument("--delivery", choices=("exactly_once", "at_least_once"), default="exactly_once")
+    parser.add_argument("--json", action="store_true", help="print the result as a line of JSON")
+
+
+def run(args: argparse.Namespace) -> int:
+    console = Console(stderr=True)
+    with ExitStack() as stack:
+        state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="doorman-bench-")))
+        broker = stack.enter_context(brokers.kafka())
+        variables = environment(broker.bootstrap, state, transactions=True, partitions=args.partitions)
+        variables["DOORMAN_DELIVERY"] = args.delivery
+        result = asyncio.run(_measure(args, variables, broker.pid, console))
+    report(result, as_json=args.json)
+    return 0 if result["undecided"] == result["repeated"] == 0 else 1
+
+
+def report(result: dict[str, Any], *, as_json: bool) -> None:
+    """A result as one line of JSON, or as a table for people."""
+    if as_json:
+        sys.stdout.buffer.write(codec.dumps(result) + b"\n")
+        sys.stdout.buffer.flush()
+        return
+    table = Table(show_header=False)
+    for name, value in result.items():
+        table.add_row(name, codec.dumps(value).decode() if isinstance(value, dict) else str(value))
+    Console().print(table)
+
+
+@dataclass(slots=True)
+class Drain:
+    """What came out while a topic was drained."""
+
+    decided: set[bytes] = field(default_factory=set)
+    repeated: int = 0
+    quarantined: int = 0
+
+
+async def _measure(
+    args: argparse.Namespace, variables: dict[str, str], broker_pid: int, console: Console
+) -> dict[str, Any]:
+    configured = settings.load(variables)
+    began_ms = int(time.time() * 1000) - HOURS * 3_600_000
+    async with wire(configured) as ends:
+        console.print(f"producing {args.events} events")
+        await _fill(args, ends, began_ms)
+        console.print("starting the services")
+        others = [name for name in MODULES if name != "ingest"]
+        fleet = await asyncio.to_thread(Fleet(variables, others).__enter__)
+        try:
+            before = {process.name: process.cpu_seconds() for process in fleet} | {"kafka": cpu_seconds(broker_pid)}
+            began = time.monotonic()
+            fleet.start("ingest")
+            decided, complete = await _watch(fleet, args.events)
+            after = {process.name: process.cpu_seconds() for process in fleet} | {"kafka": cpu_seconds(broker_pid)}
+        finally:
+            await asyncio.to_thread(fleet.stop)
+        drain = await _collect(ends)
+    return {
+        "bench": "pipeline",
+        "delivery": args.delivery,
+        "partitions": args.partitions,
+        "messages": args.events,
+        "messages_per_s": round(args.events / (decided - began)),
+        "seconds": round(decided - began, 2),
+        "state_plane_seconds": round(complete - began, 2),
+        "undecided": args.events - len(drain.decided),
+        "repeated": drain.repeated,
+        "quarantined": drain.quarantined,
+        "cpu_us_per_message": {
+            name: round((total - before.get(name, 0.0)) / args.events * 1e6, 1) for name, total in after.items()
+        },
+    }
+
+
+async def _fill(args: argparse.Namespace, ends: Wire, began_ms: int) -> None:
+    chunk: list[dict[str, object]] = []
+    for event in simulate(args.events, args.seed, start_ms=began_ms, hours=HOURS):
+        chunk.append(event)
+        if len(chunk) == CHUNK:
+            await ends.send(chunk)
+            chunk = []
+    await ends.send(chunk)
+
+
+async def _watch(fleet: Fleet, events: int) -> tuple[float, float]:
+    """When action had committed a decision for every event, and when campaigns and casebook had all that was theirs.
+
+    Their counters are asked: to read along would cost the CPU that is measured.
+    """
+    decided = heard = time.monotonic()
+    seen = Progress()
+    async with ClientSession() as session:
+        while not seen.complete(events) and time.monotonic() - heard < PATIENCE_SECONDS:
+            await asyncio.sleep(WATCH_SECONDS)
+            now = await Progress.of(fleet, session)
+            if now != seen:
+                heard = time.monotonic()
+            if now.decisions > seen.decisions:
+                decided = heard
+            seen = now
+    return decided, heard
+
+
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What the services' counters say: records put out for the state plane, and taken in by it."""
+
+    decisions: float = 0.0
+    sightings: float = 0.0
+    evidence: float = 0.0
+    sighted: float = 0.0
+    opened: float = 0.0
+
+    @classmethod
+    async def of(cls, fleet: Fleet, session: ClientSession) -> "Progress":
+        pages = {}
+        for process in fleet:
+            if process.address:
+                async with session.get(f"http://{process.address}/metrics") as answer:
+                    pages[process.name] = await answer.text()
+        return cls(
+            _counter(pages["action"], "outputs", DECISIONS),
+            _counter(pages["classify"], "outputs", SIGHTINGS),
+            _counter(pages["action"], "outputs", QUARANTINE),
+            _counter(pages["campaigns"], "records"),
+            _counter(pages["casebook"], "records"),
+        )
+
+    def complete(self, events: int) -> bool:
+        return self.decisions >= events and self.sighted >= self.sightings and self.opened >= self.evidence
+
+
+def _counter(page: str, name: str, topic: str = "") -> float:
+    found = re.search(rf'doorman_lane_{name}_total\{{[^}}]*{re.escape(topic)}"\}} (\S+)', page)
+    return float(found[1]) if found else 0.0
+
+
+async def _collect(ends: Wire) -> Drain:
+    """Read the decisions: one for every event, none twice."""
+    drain = Drain()
+    while records := await ends.receive(1000):
+        for record in records:
+            decision_id = dict(record.headers)["ce_id"]
+            drain.repeated += decision_id in drain.decided
+            drain.decided.add(decision_id)
+            drain.quarantined += b'"verdict":"quarantine"' in (record.value or b"")
+    return drain

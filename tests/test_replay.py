@@ -1,0 +1,110 @@
+"""`doorman replay`: the verdicts that a person would give, bad lines answered, two policies compared."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from services import codec
+from services.cli import main
+from services.records import Decision, Verdict
+from tests.builders import NOON_MS, event
+
+BULK = [
+    "Thanks for following! Grab my free guide to 10k followers: https://growth.example/free",
+    "Let's also connect on LinkedIn (https://lnk.example/me) and Facebook (https://fb.example/me) and Instagram too!",
+    "Hi! I built an app for people like you, join us here: https://app.example",
+]
+PERSONAL = [
+    "Hey Ana, thanks for the follow back! "
+    "Your talk on tide gauges made my week: which sensor was it you said fails in frost?",
+    "Hi, this is the store: your order 5531 is ready, we close at 18:00. Reply here if you want us to hold it.",
+]
+
+
+def moment(seconds: float) -> str:
+    return codec.rfc3339(NOON_MS + int(seconds * 1000))
+
+
+def write(path: Path, *events: dict[str, Any] | bytes) -> str:
+    path.write_bytes(b"".join((line if isinstance(line, bytes) else codec.dumps(line)) + b"\n" for line in events))
+    return str(path)
+
+
+def run(capfdbinary: pytest.CaptureFixture[bytes], *arguments: str) -> tuple[int, list[Decision], str]:
+    status = main(["replay", *arguments])
+    out, err = capfdbinary.readouterr()
+    return status, [codec.decode(line, Decision) for line in out.splitlines()], err.decode()
+
+
+@pytest.mark.parametrize(
+    ("text", "verdict"),
+    [*((text, Verdict.QUARANTINE) for text in BULK), *((text, Verdict.ALLOW) for text in PERSONAL)],
+    ids=lambda value: str(value)[:30],
+)
+def test_what_comes_five_seconds_after_the_follow(
+    text: str, verdict: Verdict, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    sent = event(text=text, relation={"followed_at": moment(-5)})
+    status, (decision,), _ = run(capfdbinary, write(tmp_path / "events.jsonl", sent))
+    assert (status, decision.verdict) == (0, verdict)
+    assert {reason.code for reason in decision.reasons} == {"text", "just_followed"}
+
+
+def test_the_same_text_passes_in_a_conversation(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    asked = event(event_id="e-0", sender_id="u-42", recipient_id="u-17", text="do you have it?", sent_at=moment(-60))
+    _, decisions, _ = run(capfdbinary, write(tmp_path / "events.jsonl", event(text=BULK[0]), asked))
+    assert [(decision.event_id, decision.verdict) for decision in decisions] == [("e-0", "allow"), ("e-1", "allow")]
+
+
+def test_a_bad_line_is_named_and_the_rest_is_served(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    file = write(tmp_path / "events.jsonl", event(), b"{", event(event_id="e-2", sent_at="soon"), event(event_id="e-3"))
+    status, decisions, err = run(capfdbinary, file)
+    assert status == 1
+    assert {decision.event_id for decision in decisions} == {"e-1", "e-2", "e-3"}, "e-2 by its ids alone"
+    assert "events.jsonl:2: not_json" in err
+    assert "events.jsonl:3: bad_time: sent_at" in err
+
+
+def test_a_repeat_is_decided_once(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    file = write(tmp_path / "events.jsonl", event(), event(), event(revision=1), event(sent_at=moment(7200)))
+    _, decisions, _ = run(capfdbinary, file)
+    assert [decision.revision for decision in decisions] == [0, 1, 0]
+    assert decisions[0].decision_id == decisions[2].decision_id, "a late repeat gets the same id"
+
+
+def test_ten_senders_of_the_same_words_are_a_campaign(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    words = "my cousin shows people how the harbour market really works, ask her for the list"
+    events = [
+        event(event_id=f"e-{n}", sender_id=f"u-{n}", recipient_id=f"u-{100 + n}", text=words, sent_at=moment(n * 60))
+        for n in range(12)
+    ]
+    _, decisions, _ = run(capfdbinary, write(tmp_path / "events.jsonl", *events), "--text-score", "0.3")
+    named = [decision.campaign_id for decision in decisions]
+    assert named[:10] == [None] * 10
+    assert named[10] is not None
+    assert [decision.verdict for decision in decisions[9:]] == ["allow", "quarantine", "quarantine"]
+
+
+def test_flips_between_two_policies_are_counted(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    strict, mild = tmp_path / "strict.toml", tmp_path / "mild.toml"
+    strict.write_text("[default]\nthreshold = 0.2\n")
+    mild.write_text("[default]\nthreshold = 0.9\n")
+    file = write(tmp_path / "events.jsonl", event())
+    common = (file, "--text-score", "0.5")
+    _, before, _ = run(capfdbinary, *common, "--policy", str(strict))
+    other = write(tmp_path / "before.jsonl", *(codec.encode(decision) for decision in before))
+    status, _, err = run(capfdbinary, *common, "--policy", str(mild), "--diff", other)
+    assert status == 1
+    assert "1 flips" in err
+    assert "quarantine -> allow" in err
+    assert run(capfdbinary, *common, "--policy", str(mild), "--diff", other, "--max-flips", "1")[0] == 0
+
+
+def test_a_missing_policy_is_wrong_usage(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    file = write(tmp_path / "events.jsonl", event())
+    assert main(["replay", file, "--policy", str(tmp_path / "absent.toml")]) == 2
+    assert b"DOORMAN_POLICY" in capfdbinary.readouterr().err
+    assert main(["replay", str(tmp_path / "absent.jsonl")]) == 2

@@ -36,6 +36,8 @@ START_SECONDS = 60.0
 # How long the members of a group have to join anew. Nothing of ours delays them; Tansu lets the first wait for half.
 REBALANCE_SECONDS = 6.0
 STOP_SECONDS = 20.0
+# A Faust app that crashed may wait for ever for a thread of its own that has ended.
+CRASH_SECONDS = 3.0
 
 log = logging.getLogger(__name__)
 
@@ -179,7 +181,7 @@ class StatePlane:
         finally:
             await _cancel(*ends, *([self._preparing] if self._preparing else []))
             self._prepared.clear()
-            await _stop(app)
+            await _stop(app, STOP_SECONDS if self._over.is_set() else CRASH_SECONDS)
         if not self._over.is_set():
             event(log, "faust_crashed", logging.WARNING, why=type(app.crash_reason).__name__)
             await self._rest(RETRY_SECONDS)
@@ -332,9 +334,9 @@ async def _life(app: faust.App) -> None:
     await app.wait_until_stopped()
 
 
-async def _stop(app: faust.App) -> None:
+async def _stop(app: faust.App, seconds: float) -> None:
     with contextlib.suppress(Exception):  # of one that crashed half of its services are gone
-        await asyncio.wait_for(app.stop(), STOP_SECONDS)
+        await asyncio.wait_for(app.stop(), seconds)
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:

@@ -142,14 +142,18 @@ class _Case(_Table):
     tenant: Mapped[str] = mapped_column(String)
     event: Mapped[str] = mapped_column(String, index=True)
     sender: Mapped[str] = mapped_column(String, index=True)
-    campaign: Mapped[str | None] = mapped_column(String, index=True)
+    campaign: Mapped[str | None] = mapped_column(String)
     state: Mapped[str] = mapped_column(String)
     decided_ms: Mapped[int] = mapped_column(BigInteger)
     expires_ms: Mapped[int | None] = mapped_column(BigInteger)
     closed_ms: Mapped[int | None] = mapped_column(BigInteger)
     closed_by: Mapped[str | None] = mapped_column(ForeignKey("reviews.review"))
     record: Mapped[bytes] = mapped_column(LargeBinary)
-    __table_args__ = (Index("ix_cases_due", "state", "expires_ms"), Index("ix_cases_page", "tenant", "decided_ms"))
+    __table_args__ = (
+        Index("ix_cases_campaign", "tenant", "campaign"),
+        Index("ix_cases_due", "state", "expires_ms"),
+        Index("ix_cases_page", "tenant", "decided_ms"),
+    )
 
 
 class _Standing(_Table):
@@ -336,6 +340,7 @@ class _Desk:
     locate: Locate
     came_to: Counter[CaseState] = field(default_factory=Counter)
     corrections: list[Correction] = field(default_factory=list)
+    corrected_ms: int = 0
     # Scoped senders whose standing changed, and when.
     changed: dict[str, int] = field(default_factory=dict)
 
@@ -418,16 +423,16 @@ class _Desk:
 
     def _meant(self, review: Review) -> list[_Case]:
         """The cases to which every name of the review applies, oldest first."""
-        conditions: list[ColumnElement[bool]] = [_Case.tenant == _key(review.tenant)]
+        # Scoped names hold the tenant; to ask for it too lets SQLite walk through all cases of the tenant instead.
+        conditions: list[ColumnElement[bool]] = []
         if review.event_id is not None:
             conditions.append(_Case.event == _key(_scoped(review, review.event_id)))
         if review.sender_id is not None:
             conditions.append(_Case.sender == _key(_scoped(review, review.sender_id)))
         if review.campaign_id is not None:
-            conditions.append(_Case.campaign == _key(review.campaign_id))
-        return list(
-            self.session.scalars(select(_Case).where(*conditions).order_by(_Case.decided_ms, _Case.decision_id))
-        )
+            conditions += [_Case.tenant == _key(review.tenant), _Case.campaign == _key(review.campaign_id)]
+        found = self.session.scalars(select(_Case).where(*conditions))
+        return sorted(found, key=lambda case: (case.decided_ms, case.decision_id))
 
     def _apply(self, review: Review, cases: Sequence[_Case]) -> bool:
         """Whether the review changed anything."""
@@ -460,6 +465,8 @@ class _Desk:
         self._say(decision_output(_superseding(evidence.decision, review, at_ms), at_ms))
         self._label(review, evidence, LEGIT)
         self._exempt(evidence, review.until_ms or review.reviewed_ms + LONG_MS, at_ms)
+        # Told as of now: the topic keeps two days, and the message may be older.
+        self.corrected_ms = max(self.corrected_ms, at_ms)
         self.corrections.append(
             Correction(
                 sender=_sender(evidence),
@@ -587,7 +594,7 @@ class _Desk:
             row = self.session.get(_Standing, _key(sender))
             value = row.record if row else None
             self._say(Output(topic=STANDING, key=sender.encode(), value=value, timestamp_ms=at_ms))
-        for output in _packed(self.corrections, self.locate):
+        for output in _packed(self.corrections, self.corrected_ms, self.locate):
             self._say(output)
         self.changed.clear()
         self.corrections.clear()
@@ -696,7 +703,7 @@ def _fitting(standing: Standing) -> Standing:
     return standing
 
 
-def _packed(corrections: Sequence[Correction], locate: Locate) -> Iterator[Output]:
+def _packed(corrections: Sequence[Correction], timestamp_ms: int, locate: Locate) -> Iterator[Output]:
     """Corrections for the partitions in which their senders' messages are."""
     partitions: dict[int, list[Correction]] = defaultdict(list)
     for correction in corrections:
@@ -708,7 +715,7 @@ def _packed(corrections: Sequence[Correction], locate: Locate) -> Iterator[Outpu
                 topic=MESSAGES,
                 key=None,
                 value=codec.encode(Corrections(v=VERSION, corrections=pack)),
-                timestamp_ms=max(correction.event_ms for correction in pack),
+                timestamp_ms=timestamp_ms,
                 headers=(("doorman-type", b"corrections"),),
                 partition=partition,
             )

@@ -1,10 +1,12 @@
 """Casebook's database: every wrong verdict has a way back, whatever is repeated, late or killed."""
 
 import argparse
+import contextlib
 import importlib.util
 import itertools
 import os
 import shutil
+import sqlite3
 import subprocess
 import tempfile
 from collections.abc import Iterator
@@ -17,6 +19,7 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
+from sqlalchemy import event
 
 from services import codec
 from services.action.cases import STRIKE_HALF_LIFE_MS, Cases, CaseState, Outcome
@@ -178,6 +181,7 @@ def test_every_record_has_the_key_by_which_it_is_read(cases: Cases) -> None:
     }
     assert told[MESSAGES].partition == partition_of(SENDER.encode(), 4)
     assert told[MESSAGES].headers == (("doorman-type", b"corrections"),)
+    assert told[MESSAGES].timestamp_ms == LATER_MS, "as new as the review: the topic keeps two days"
     assert dict(told[DECISIONS].headers)["ce_type"] == b"dm.decision"
 
 
@@ -502,6 +506,30 @@ def test_a_database_of_another_version_is_refused(url: str, monkeypatch: pytest.
 def test_a_url_that_cannot_be_used_is_refused(wrong: str) -> None:
     with pytest.raises(BadSetup, match="DOORMAN_DATABASE"):
         Cases(wrong, locate)
+
+
+@pytest.mark.parametrize(
+    "named",
+    [{"event_id": "e-1"}, {"sender_id": "u-17"}, {"campaign_id": "k-1"}, {"event_id": "e-1", "sender_id": "u-17"}],
+    ids=" and ".join,
+)
+def test_a_review_looks_its_cases_up_instead_of_walking_through_all(tmp_path: Path, named: dict[str, str]) -> None:
+    path = tmp_path / "casebook.db"
+    cases = Cases(f"sqlite:///{path}", locate)
+    asked: list[tuple[str, Any]] = []
+    event.listen(cases._engine, "before_cursor_execute", lambda *told: asked.append((told[2], told[3])))
+    cases.open([evidence(campaign_id="k-1")])
+    cases.review([review(**named)], LATER_MS)
+    cases.close()
+    with contextlib.closing(sqlite3.connect(path)) as database:
+        plans = [
+            str(step[3])
+            for statement, values in asked
+            if "FROM cases" in statement
+            for step in database.execute(f"EXPLAIN QUERY PLAN {statement}", values)
+        ]
+    assert plans
+    assert not [plan for plan in plans if "SCAN" in plan or "ix_cases_page" in plan]
 
 
 CONTRACTS = {path.name: codec.loads(path.read_bytes()) for path in (ROOT / "deploy" / "contracts").glob("*.json")}

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import random
+import time
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -256,7 +257,7 @@ def packed(started: Plane, *sightings: Sighting) -> list[Output]:
             topic=SIGHTINGS,
             key=None,
             value=codec.encode(Sightings(v=VERSION, sightings=(one,))),
-            timestamp_ms=one.event_ms,
+            timestamp_ms=int(time.time() * 1000),  # the topic keeps two days
             partition=started.sender.locate(SIGHTINGS, one.keys[0].encode()),
         )
         for one in sightings

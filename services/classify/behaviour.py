@@ -5,6 +5,7 @@ sees everything that came after it too, so it cannot slip out of a window. Dates
 """
 
 from bisect import bisect_right, insort
+from collections import OrderedDict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from operator import attrgetter
@@ -42,7 +43,7 @@ class Windows:
     """The senders of a lane, the longest silent first; those silent for a day are dropped."""
 
     high_ms: int = 0
-    _senders: dict[int, list[Sent]] = field(default_factory=dict)
+    _senders: OrderedDict[int, list[Sent]] = field(default_factory=OrderedDict)
 
     def __len__(self) -> int:
         return len(self._senders)

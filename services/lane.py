@@ -12,7 +12,6 @@ with its owner through a rebalance keeps its state.
 import asyncio
 import contextlib
 import logging
-import signal
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
@@ -20,19 +19,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
-import uvloop
-
 from services import metrics
 from services.errors import BadSetup, Unavailable
-from services.kafka import REBALANCE_MS, Fenced, Membership, Packed, Reader, Sender, View, is_told
-from services.observe import Health, announce, application, event, rest_collector, serve, start_logging
+from services.kafka import REBALANCE_MS, Fenced, Membership, Packed, Reader, Sender, View
+from services.observe import Health, announce, application, event, serve
+from services.process import START_SECONDS, stop_on_signals
 from services.records import Inbound, Output
-from services.settings import Delivery, Settings, load
+from services.settings import Delivery, Settings
 
 FETCH_WAIT_MS = 500
 RETRY_SECONDS = 0.5
-# Waiting for a broker or for topics that are still being made at start; after that, refuse.
-START_SECONDS = 60.0
 HOLD_SECONDS = REBALANCE_MS / 1000 / 2
 
 T = TypeVar("T")
@@ -241,15 +237,13 @@ class Service:
 
     @property
     def pause_seconds(self) -> float:
-        """A transaction begun while the markers of the last are still being written waits 20 ms in aiokafka; a pause
-        that grows with the lanes of the process avoids that, and fills the batch."""
+        """A transaction begun while the markers of the last are still being written is told to come again; a pause that
+        grows with the lanes of the process avoids that, and fills the batch."""
         return self._settings.pause_ms * max(len(self._lanes), 1) / 1000
 
     async def run(self) -> int:
         """Work until SIGTERM; returns the exit status."""
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._over.set)
+        stop_on_signals(self._over)
         runner, address = await serve(self._plan.service, self._settings, application(self.health))
         helpers = [self._helper(announce(self._plan.service, address, self.health))]
         helpers += [self._helper(work()) for work in self._plan.background]
@@ -378,25 +372,3 @@ class Service:
         if task is not None:
             task.cancel()
             await asyncio.gather(task, return_exceptions=True)
-
-
-def _unretrieved(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    if not is_told(context.get("exception")):
-        loop.default_exception_handler(context)
-
-
-def launch(service: str, build: Callable[[Settings], Service]) -> int:
-    """A service's process: settings, logs, loop; returns the exit status, 2 when the setup is wrong."""
-    start_logging(service)
-    rest_collector()
-    try:
-        settings = load()
-
-        async def main() -> int:
-            asyncio.get_running_loop().set_exception_handler(_unretrieved)
-            return await build(settings).run()
-
-        return uvloop.run(main())
-    except (BadSetup, Unavailable) as error:
-        event(log, "refused", logging.ERROR, why=str(error))
-        return 2 if isinstance(error, BadSetup) else 1

@@ -48,6 +48,13 @@ class Output(msgspec.Struct, frozen=True, kw_only=True):
     partition: int | None = None
 
 
+def trace(record: Inbound) -> tuple[tuple[str, bytes], ...]:
+    """A record's W3C trace context, to be copied to what comes of it."""
+    if not record.headers:
+        return ()
+    return tuple(header for header in record.headers if header[0] in ("traceparent", "tracestate"))
+
+
 class Verdict(StrEnum):
     ALLOW = "allow"
     QUARANTINE = "quarantine"
@@ -58,6 +65,22 @@ class Mode(StrEnum):
 
     ENFORCE = "enforce"
     SHADOW = "shadow"
+
+
+class Kind(StrEnum):
+    """What kind of automated message a text is: the labels of a score and, after `auto`, the model's heads in order."""
+
+    FOLLOW_THANKS = "follow_thanks"
+    PITCH = "pitch"
+    CROSS_PLATFORM = "cross_platform"
+    ENGAGEMENT_BAIT = "engagement_bait"
+    HYPE = "hype"
+    NEWSLETTER = "newsletter"
+    FINANCE = "finance"
+    GIVEAWAY = "giveaway"
+    PHISHING = "phishing"
+    ADULT = "adult"
+    RECRUITING = "recruiting"
 
 
 class Bond(StrEnum):

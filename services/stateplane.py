@@ -9,7 +9,6 @@ records only, so a transport of ours says so for it; its web server would show e
 import asyncio
 import contextlib
 import logging
-import signal
 import time
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -23,16 +22,16 @@ from faust.types.auth import AuthProtocol
 from services import metrics
 from services.deadletter import dead_letter
 from services.errors import BadRecord, BadSetup, Fault, Unavailable
-from services.kafka import FETCH_WAIT_MS, SESSION_MS, Sender, connection, is_told
-from services.observe import Health, announce, application, event, rest_collector, serve, start_logging
+from services.kafka import FETCH_WAIT_MS, SESSION_MS, Sender, connection
+from services.observe import Health, announce, application, event, serve
+from services.process import START_SECONDS, stop_on_signals
 from services.records import Inbound, Output
-from services.settings import Settings, load
+from services.settings import Settings
 from services.topics import DEAD_LETTER
 
 TAKE = 500
 WITHIN_SECONDS = 0.1
 RETRY_SECONDS = 0.5
-START_SECONDS = 60.0
 # How long the members of a group have to join anew. Nothing of ours delays them; Tansu lets the first wait for half.
 REBALANCE_SECONDS = 6.0
 STOP_SECONDS = 20.0
@@ -136,10 +135,7 @@ class StatePlane:
 
     async def run(self) -> int:
         """Work until SIGTERM; returns the exit status."""
-        loop = asyncio.get_running_loop()
-        loop.set_exception_handler(_unretrieved)
-        for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, self._over.set)
+        stop_on_signals(self._over)
         runner, address = await serve(self.service, self.settings, application(self.health))
         tasks = [asyncio.create_task(announce(self.service, address, self.health))]
         try:
@@ -358,24 +354,3 @@ def _security(settings: Settings) -> dict[str, Any]:
     )
     credentials.protocol = AuthProtocol(settings.kafka_security)
     return {"broker_credentials": credentials}
-
-
-def _unretrieved(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    if not is_told(context.get("exception")):
-        loop.default_exception_handler(context)
-
-
-def launch(service: str, build: Callable[[Settings], StatePlane]) -> int:
-    """A state-plane service's process; returns the exit status, 2 when the setup is wrong."""
-    start_logging(service)
-    rest_collector()
-    try:
-        settings = load()
-
-        async def main() -> int:
-            return await build(settings).run()
-
-        return asyncio.run(main())
-    except (BadSetup, Unavailable) as error:
-        event(log, "refused", logging.ERROR, why=str(error))
-        return 2 if isinstance(error, BadSetup) else 1

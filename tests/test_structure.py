@@ -9,13 +9,22 @@ import pytest
 from services.settings import ROOT
 
 SERVICES = ROOT / "services"
-PURE = ["records", "errors", "topics", "deadletter", "ingest/event", "ingest/stage", "ingest/adapters/__init__"]
+PURE = [
+    "records",
+    "errors",
+    "topics",
+    "deadletter",
+    "packing",
+    "ingest/event",
+    "ingest/stage",
+    "ingest/adapters/__init__",
+]
 PURE += ["ingest/adapters/cloudevents", "classify/stage", "classify/behaviour", "classify/memory", "classify/text"]
 PURE += ["classify/fingerprint", "classify/campaign_window", "action/stage", "action/policy"]
 # library -> the modules that may import it
 ONLY = {
     "orjson": {"codec"},
-    "aiokafka": {"kafka", "stateplane"},
+    "aiokafka": {"kafka"},
     "faust": {"stateplane"},
     "onnxruntime": {"classify/scorer"},
     "sqlalchemy": {"action/cases"},

@@ -8,13 +8,16 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import uvloop
+
 from services import codec, metrics
 from services.action import policy
 from services.action.stage import SERVICE, Batch, act
 from services.errors import BadRecord, BadSetup
 from services.kafka import View
-from services.lane import Plan, Service, launch
+from services.lane import Plan, Service
 from services.observe import event
+from services.process import launch
 from services.records import Decision, Inbound, Mode, Output, Standing, Verdict
 from services.settings import Settings
 from services.topics import DEAD_LETTER, DECISIONS, QUARANTINE, SCORES, STANDING
@@ -133,4 +136,4 @@ def service(settings: Settings) -> Service:
 
 
 if __name__ == "__main__":
-    sys.exit(launch(SERVICE, service))
+    sys.exit(launch(SERVICE, service, uvloop.run))

@@ -13,9 +13,10 @@ from typing import TypeVar
 
 from services import codec, metrics
 from services.action.cases import Cases
+from services.process import launch
 from services.records import Evidence, Inbound, Review
 from services.settings import Settings
-from services.stateplane import StatePlane, launch
+from services.stateplane import StatePlane
 from services.topics import AUDIT, DECISIONS, LABELS, MESSAGES, QUARANTINE, REVIEWS, STANDING
 
 SERVICE = "casebook"

@@ -43,6 +43,7 @@ from sqlalchemy.sql import ColumnElement
 from services import codec
 from services.action.stage import decision_output
 from services.errors import BadRecord, BadSetup, Unavailable
+from services.packing import CORRECTIONS, packed
 from services.records import (
     VERSION,
     AuditEntry,
@@ -708,17 +709,11 @@ def _packed(corrections: Sequence[Correction], timestamp_ms: int, locate: Locate
     partitions: dict[int, list[Correction]] = defaultdict(list)
     for correction in corrections:
         partitions[locate(MESSAGES, correction.sender.encode())].append(correction)
-    for partition, told in sorted(partitions.items()):
-        for start in range(0, len(told), PACK):
-            pack = tuple(told[start : start + PACK])
-            yield Output(
-                topic=MESSAGES,
-                key=None,
-                value=codec.encode(Corrections(v=VERSION, corrections=pack)),
-                timestamp_ms=timestamp_ms,
-                headers=(("doorman-type", b"corrections"),),
-                partition=partition,
-            )
+    return packed(MESSAGES, dict(sorted(partitions.items())), _corrections, timestamp_ms, kind=CORRECTIONS, most=PACK)
+
+
+def _corrections(entries: tuple[Correction, ...]) -> Corrections:
+    return Corrections(v=VERSION, corrections=entries)
 
 
 def _output(topic: str, key: str, record: msgspec.Struct, timestamp_ms: int) -> Output:

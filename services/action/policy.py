@@ -13,7 +13,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from services.errors import BadSetup
-from services.records import Mode, ReasonCode
+from services.records import Kind, Mode, ReasonCode
 
 # Every signal of classify's behaviour, with the words of its reason's detail.
 SIGNALS = {
@@ -27,10 +27,7 @@ SIGNALS = {
     "repeats_24h": "{:.0f} in 24 h",
     "link_repeats_24h": "{:.0f} in 24 h",
 }
-LABELS = frozenset(
-    {"follow_thanks", "pitch", "cross_platform", "engagement_bait", "hype", "newsletter", "finance", "giveaway"}
-    | {"phishing", "adult", "recruiting"}
-)
+LABELS = frozenset(kind.value for kind in Kind)
 Weight = Annotated[float, Field(ge=-20, le=20, allow_inf_nan=False)]
 
 

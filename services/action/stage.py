@@ -30,6 +30,7 @@ from services.records import (
     Verdict,
     decision_id,
     scoped,
+    trace,
 )
 from services.topics import DECISIONS, QUARANTINE
 
@@ -182,17 +183,13 @@ def sigmoid(weight: float) -> float:
 
 def _outputs(record: Inbound, decision: Decision, score: Score) -> Iterator[Output]:
     message = score.message
-    yield decision_output(decision, message.received_ms, tuple(_trace(record)))
+    yield decision_output(decision, message.received_ms, trace(record))
     if decision.verdict is Verdict.QUARANTINE and decision.mode is Mode.ENFORCE:
         evidence = Evidence(v=VERSION, decision=decision, message=message, spans=score.spans)
         yield Output(topic=QUARANTINE, key=record.key, value=codec.encode(evidence), timestamp_ms=message.received_ms)
 
 
-def _trace(record: Inbound) -> Iterator[tuple[str, bytes]]:
-    return (header for header in record.headers if header[0].startswith("trace"))
-
-
-def decision_output(decision: Decision, timestamp_ms: int, trace: tuple[tuple[str, bytes], ...] = ()) -> Output:
+def decision_output(decision: Decision, timestamp_ms: int, traced: tuple[tuple[str, bytes], ...] = ()) -> Output:
     """A decision as a record: keyed by its conversation, with CloudEvents binary-mode headers."""
     key = scoped(decision.tenant, decision.platform, decision.conversation_id or decision.sender_id or "")
     headers = (
@@ -208,5 +205,5 @@ def decision_output(decision: Decision, timestamp_ms: int, trace: tuple[tuple[st
         key=key.encode(),
         value=codec.encode(decision),
         timestamp_ms=timestamp_ms,
-        headers=headers + trace,
+        headers=headers + traced,
     )

@@ -7,14 +7,17 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import uvloop
+
 from services import codec, metrics
 from services.classify.campaign_window import LiveCampaigns
 from services.classify.scorer import ModelFolder, Scorer
 from services.classify.stage import SERVICE, Batch, Locate, State, classify, read, remember
 from services.errors import BadRecord, BadSetup
 from services.kafka import View
-from services.lane import Plan, Service, launch
+from services.lane import Plan, Service
 from services.observe import event
+from services.process import launch
 from services.records import Campaign, Inbound, Output
 from services.settings import Settings
 from services.topics import CAMPAIGNS, DEAD_LETTER, MESSAGES, SCORES, SIGHTINGS
@@ -124,4 +127,4 @@ def service(settings: Settings) -> Service:
 
 
 if __name__ == "__main__":
-    sys.exit(launch(SERVICE, service))
+    sys.exit(launch(SERVICE, service, uvloop.run))

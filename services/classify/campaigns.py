@@ -10,9 +10,10 @@ from services import codec, metrics
 from services.classify.campaign_window import Campaigns, LiveCampaigns
 from services.errors import BadRecord
 from services.kafka import Reader, View
+from services.process import launch
 from services.records import Campaign, Inbound, Output, Sightings
 from services.settings import Settings
-from services.stateplane import StatePlane, launch
+from services.stateplane import StatePlane
 from services.topics import CAMPAIGNS, SIGHTINGS
 
 SERVICE = "campaigns"

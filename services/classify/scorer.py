@@ -22,22 +22,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from services.classify.text import SPEC, Block, Pieces, features, pieces
 from services.errors import BadSetup
+from services.records import Kind
 
 MANIFEST: Final = "manifest.json"
-LABELS: Final = (
-    "auto",
-    "follow_thanks",
-    "pitch",
-    "cross_platform",
-    "engagement_bait",
-    "hype",
-    "newsletter",
-    "finance",
-    "giveaway",
-    "phishing",
-    "adult",
-    "recruiting",
-)
+LABELS: Final = ("auto", *(kind.value for kind in Kind))
 TOLERANCE = 1e-4
 MAX_SPANS = 5
 # Words of one span.

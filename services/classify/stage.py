@@ -16,6 +16,7 @@ from services.classify.memory import Memory, Seen, key_of
 from services.classify.text import hosts
 from services.deadletter import dead_letter
 from services.errors import BadRecord, Fault
+from services.packing import CONTACTS, CORRECTIONS, TYPE_HEADER, packed
 from services.records import (
     VERSION,
     Bond,
@@ -31,6 +32,7 @@ from services.records import (
     Sighting,
     Sightings,
     scoped,
+    trace,
 )
 from services.topics import SCORES, SIGHTINGS
 
@@ -38,7 +40,6 @@ SERVICE = "classify"
 MAX_HOSTS = 4
 # Below this a label says nothing, and is not carried along.
 MIN_LABEL = 0.05
-SIGHTINGS_PER_RECORD = 1000
 
 
 class TextScore(Protocol):
@@ -102,10 +103,10 @@ Item = Message | Contacts | Corrections
 
 def read(record: Inbound) -> Item:
     """A record of `dm.messages` by its type header; raises BadRecord."""
-    kind = next((value for name, value in record.headers if name == "doorman-type"), None)
-    if kind == b"contacts":
+    kind = next((value for name, value in record.headers if name == TYPE_HEADER), None)
+    if kind == CONTACTS:
         return codec.decode(record.value, Contacts)
-    if kind == b"corrections":
+    if kind == CORRECTIONS:
         return codec.decode(record.value, Corrections)
     return codec.decode(record.value, Message)
 
@@ -152,7 +153,7 @@ def classify(
             batch.outputs.append(_output(record, score))
             if sighting is not None:
                 sightings[locate(SIGHTINGS, sighting.keys[0].encode())].append(sighting)
-    batch.outputs.extend(_packed(sightings, state.windows.high_ms))
+    batch.outputs.extend(packed(SIGHTINGS, sightings, _sightings, state.windows.high_ms))
     return batch
 
 
@@ -273,18 +274,9 @@ def _output(record: Inbound, score: Score) -> Output:
         key=record.key,
         value=codec.encode(score),
         timestamp_ms=score.message.received_ms,
-        headers=tuple(header for header in record.headers if header[0].startswith("trace")) if record.headers else (),
+        headers=trace(record),
     )
 
 
-def _packed(sightings: dict[int, list[Sighting]], timestamp_ms: int) -> Iterator[Output]:
-    for partition, entries in sightings.items():
-        for start in range(0, len(entries), SIGHTINGS_PER_RECORD):
-            chunk = tuple(entries[start : start + SIGHTINGS_PER_RECORD])
-            yield Output(
-                topic=SIGHTINGS,
-                key=None,
-                value=codec.encode(Sightings(v=VERSION, sightings=chunk)),
-                timestamp_ms=timestamp_ms,
-                partition=partition,
-            )
+def _sightings(entries: tuple[Sighting, ...]) -> Sightings:
+    return Sightings(v=VERSION, sightings=entries)

@@ -24,7 +24,6 @@ from services.records import Decision, Verdict
 
 HELP = "start everything here, send simulated traffic, show what is decided, stop everything"
 HOURS = 20
-TICK_SECONDS = 0.02
 PATIENCE_SECONDS = 30.0
 SHOWN = 8
 
@@ -108,7 +107,7 @@ async def _run(args: argparse.Namespace, variables: dict[str, str], console: Con
 
 async def _traffic(rate: float, events: list[Event], ends: Wire, told: Told, live: Live) -> None:
     began = time.monotonic()
-    sending = asyncio.create_task(send_at_rate(events, rate, ends))
+    sending = asyncio.create_task(ends.send_at_rate(events, rate))
     heard = began
     while len(told.decisions) < len(events) and time.monotonic() - heard < PATIENCE_SECONDS:
         for record in await ends.receive():
@@ -118,16 +117,6 @@ async def _traffic(rate: float, events: list[Event], ends: Wire, told: Told, liv
         told.seconds = time.monotonic() - began
         live.update(_view(told))
     await sending
-
-
-async def send_at_rate(events: list[Event], rate: float, ends: Wire) -> None:
-    """Send at an even rate, whatever comes back: an open loop. A chunk's due time is when it should have gone out."""
-    began = time.monotonic()
-    size = max(int(rate * TICK_SECONDS), 1)
-    for start in range(0, len(events), size):
-        due = began + start / rate
-        await asyncio.sleep(max(due - time.monotonic(), 0))
-        await ends.send(events[start : start + size], due)
 
 
 def _view(told: Told) -> Table:

@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from typing import Any
 
 import msgspec
 
@@ -15,6 +16,7 @@ from services.settings import Settings
 from services.topics import DECISIONS, EVENTS, TOPICS
 
 FETCH_RECORDS = 10_000
+TICK_SECONDS = 0.02
 
 
 @dataclass(slots=True)
@@ -36,6 +38,15 @@ class Wire:
         ]
         self.sent.update((str(event["event_id"]), at) for event in events)
         await self.sender.send(self.sender.pack(outputs))
+
+    async def send_at_rate(self, events: Sequence[dict[str, Any]], rate: float) -> None:
+        """Send at an even rate, whatever comes back: an open loop. A chunk is due when it should have gone out."""
+        began = time.monotonic()
+        size = max(int(rate * TICK_SECONDS), 1)
+        for start in range(0, len(events), size):
+            due = began + start / rate
+            await asyncio.sleep(max(due - time.monotonic(), 0))
+            await self.send(events[start : start + size], due)
 
     async def receive(self, timeout_ms: int = 200) -> list[Inbound]:
         """The next decisions of all partitions, none after the timeout."""

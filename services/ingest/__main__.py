@@ -4,11 +4,14 @@ import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
+import uvloop
+
 from services import metrics
 from services.deadletter import Limit
 from services.errors import BadSetup
 from services.ingest.stage import SERVICE, Batch, ingest
-from services.lane import Plan, Service, launch
+from services.lane import Plan, Service
+from services.process import launch
 from services.records import Inbound, Output
 from services.settings import Settings
 from services.topics import DEAD_LETTER, EVENTS, MESSAGES
@@ -54,4 +57,4 @@ def service(settings: Settings) -> Service:
 
 
 if __name__ == "__main__":
-    sys.exit(launch(SERVICE, service))
+    sys.exit(launch(SERVICE, service, uvloop.run))

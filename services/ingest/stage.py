@@ -4,7 +4,7 @@ A message is keyed by its sender, so the lane that will see a reply is another o
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,14 +13,11 @@ from services.deadletter import dead_letter, size
 from services.errors import BadRecord, Fault
 from services.ingest.adapters import Form, unwrap
 from services.ingest.event import message, unreadable
-from services.records import VERSION, Contact, Contacts, Inbound, Message, Output, scoped
+from services.packing import CONTACTS, packed
+from services.records import VERSION, Contact, Contacts, Inbound, Message, Output, scoped, trace
 from services.topics import MAX_EVENT_BYTES, MESSAGES
 
 SERVICE = "ingest"
-TRACE_HEADERS = frozenset({"traceparent", "tracestate"})
-CONTACTS_HEADER = (("doorman-type", b"contacts"),)
-# Two scoped ids of up to 768 bytes each in an entry: a record of contacts stays far below its topic's limit.
-CONTACTS_PER_RECORD = 1000
 
 Locate = Callable[[bytes], int]
 
@@ -44,7 +41,8 @@ def ingest(records: Sequence[Inbound], locate: Locate, now_ms: int) -> Batch:
         batch.verdicts.append(fault)
         if fault is not None:
             batch.outputs.append(dead_letter(record, fault, SERVICE, now_ms))
-    batch.outputs.extend(_packed(contacts, max((record.timestamp for record in records), default=0)))
+    latest_ms = max((record.timestamp for record in records), default=0)
+    batch.outputs.extend(packed(MESSAGES, contacts, _contacts, latest_ms, kind=CONTACTS))
     return batch
 
 
@@ -90,13 +88,12 @@ def _put(record: Inbound, taken: Message, batch: Batch, contacts: dict[int, list
 
 
 def _output(record: Inbound, taken: Message, sender: str, home: int) -> Output:
-    traced = tuple(header for header in record.headers if header[0] in TRACE_HEADERS)
     return Output(
         topic=MESSAGES,
         key=sender.encode(),
         value=codec.encode(taken),
         timestamp_ms=taken.received_ms,
-        headers=traced,
+        headers=trace(record),
         partition=home,
     )
 
@@ -115,15 +112,5 @@ def _answer_unreadable(record: Inbound, events: list[dict[str, Any]], batch: Bat
             batch.outputs.append(_output(record, taken, sender, locate(sender.encode())))
 
 
-def _packed(contacts: dict[int, list[Contact]], timestamp_ms: int) -> Iterator[Output]:
-    for partition, entries in contacts.items():
-        for start in range(0, len(entries), CONTACTS_PER_RECORD):
-            chunk = tuple(entries[start : start + CONTACTS_PER_RECORD])
-            yield Output(
-                topic=MESSAGES,
-                key=None,
-                value=codec.encode(Contacts(v=VERSION, contacts=chunk)),
-                timestamp_ms=timestamp_ms,
-                headers=CONTACTS_HEADER,
-                partition=partition,
-            )
+def _contacts(entries: tuple[Contact, ...]) -> Contacts:
+    return Contacts(v=VERSION, contacts=entries)

@@ -163,12 +163,12 @@ async def test_an_aborted_transaction_opens_no_case(kafka: Broker, tmp_path: Pat
 
 KILLED = """
 import os, signal, sys
-from services import stateplane
+from services import process, stateplane
 from services.action import casebook
 async def publish(self, outputs):
     os.kill(os.getpid(), signal.SIGKILL)
 stateplane.StatePlane.publish = publish
-sys.exit(stateplane.launch(casebook.SERVICE, casebook.service))
+sys.exit(process.launch(casebook.SERVICE, casebook.service))
 """
 
 

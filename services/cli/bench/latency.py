@@ -13,7 +13,6 @@ from rich.console import Console
 from services import settings
 from services.cli import brokers
 from services.cli.bench.pipeline import HOURS, report
-from services.cli.demo import send_at_rate
 from services.cli.fleet import Fleet, environment
 from services.cli.simulate import simulate
 from services.cli.wire import Wire, wire
@@ -79,7 +78,7 @@ async def _listen(events: list[dict[str, Any]], rate: float, ends: Wire) -> dict
     """Seconds from an event's due time to its first decision, by event id."""
     waited: dict[str, float] = {}
     queues = [asyncio.create_task(_follow(ends, number, waited)) for number in range(len(ends.readers))]
-    await send_at_rate(events, rate, ends)
+    await ends.send_at_rate(events, rate)
     deadline = time.monotonic() + PATIENCE_SECONDS
     while len(waited) < len(events) and time.monotonic() < deadline:
         await asyncio.sleep(0.05)

@@ -1,6 +1,6 @@
 """Bytes to records and back. The only importer of orjson; our own records go through msgspec, which checks types."""
 
-from datetime import date, datetime, timedelta
+from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, TypeVar
 
@@ -11,11 +11,12 @@ from services.errors import BadRecord, Fault
 from services.records import VERSION
 
 R = TypeVar("R", bound=msgspec.Struct)
+T = TypeVar("T")
 
 # The years 1 to 9999: what RFC 3339 can say.
 _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 
-_EPOCH = date(1970, 1, 1)
+_EPOCH = datetime(1970, 1, 1)
 
 _encoder = msgspec.json.Encoder()
 _decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {}
@@ -42,6 +43,14 @@ def decode(value: bytes | None, kind: type[R]) -> R:
     if not VERSION - 1 <= getattr(record, "v", VERSION) <= VERSION:
         raise BadRecord(Fault.BAD_VERSION, "v")
     return record
+
+
+def convert(document: object, kind: type[T]) -> T:
+    """A value read by `loads` as a `kind`, its types checked; raises BadRecord with WRONG_TYPE and the field."""
+    try:
+        return msgspec.convert(document, kind)
+    except msgspec.ValidationError as error:
+        raise BadRecord(Fault.WRONG_TYPE, _path(error)) from None
 
 
 def _path(error: msgspec.ValidationError) -> str:
@@ -71,24 +80,24 @@ def dumps(document: object) -> bytes:
     return orjson.dumps(document, default=msgspec.to_builtins)
 
 
-@lru_cache(maxsize=1024)
-def _day(days: int) -> str:
-    return (_EPOCH + timedelta(days)).isoformat()
+@lru_cache(maxsize=4096)
+def _second(seconds: int) -> str:
+    return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
 def rfc3339(epoch_ms: int) -> str:
     """Milliseconds of the Unix epoch as `2026-11-22T10:00:00.000Z`."""
     seconds, ms = divmod(epoch_ms, 1000)
-    minutes, second = divmod(seconds, 60)
-    hours, minute = divmod(minutes, 60)
-    days, hour = divmod(hours, 24)
-    return f"{_day(days)}T{hour:02d}:{minute:02d}:{second:02d}.{ms:03d}Z"
+    return f"{_second(seconds)}.{ms:03d}Z"
 
 
 def epoch_ms(value: object, field: str) -> int:
     """RFC 3339 or integer epoch milliseconds to milliseconds; raises BadRecord with BAD_TIME or WRONG_TYPE."""
     if isinstance(value, str):
-        return _parsed_ms(value, field)
+        try:
+            return _parsed_ms(value)
+        except (ValueError, IndexError, OverflowError):
+            raise BadRecord(Fault.BAD_TIME, field) from None
     if not isinstance(value, int) or isinstance(value, bool):
         raise BadRecord(Fault.WRONG_TYPE, field)
     if not _FIRST_MS <= value <= _LAST_MS:
@@ -96,14 +105,13 @@ def epoch_ms(value: object, field: str) -> int:
     return value
 
 
-def _parsed_ms(value: str, field: str) -> int:
-    leap = value[17:19] == "60"  # RFC 3339 allows a leap second, datetime does not
-    if not 20 <= len(value) <= 64 or value[4] != "-" or value[10] not in "Tt ":
-        raise BadRecord(Fault.BAD_TIME, field)
-    try:
-        moment = datetime.fromisoformat((value[:17] + "59" + value[19:] if leap else value).upper())
-        if moment.tzinfo is None:
-            raise BadRecord(Fault.BAD_TIME, field)
-        return int(moment.timestamp() * 1000 + 0.5) + (1000 if leap else 0)
-    except (ValueError, OverflowError):
-        raise BadRecord(Fault.BAD_TIME, field) from None
+def _parsed_ms(value: str) -> int:
+    """Raises ValueError for what datetime reads and RFC 3339 does not allow: other forms of a date, no zone."""
+    if value[17:19] == "60":  # a leap second, which datetime does not know
+        return _parsed_ms(f"{value[:17]}59{value[19:]}") + 1000
+    if not 20 <= len(value) <= 64 or value[4] != "-" or value[7] != "-" or value[10] not in "Tt ":
+        raise ValueError
+    moment = datetime.fromisoformat(value.upper())
+    if moment.tzinfo is None:
+        raise ValueError
+    return int(moment.timestamp() * 1000 + 0.5)

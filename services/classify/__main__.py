@@ -99,9 +99,8 @@ class Classify:
         metrics.WINDOW_SENDERS.labels(str(self.partition)).set(len(self.state.windows))
         for bond, number in Counter(score.bond for score in batch.scores).items():
             metrics.BONDS.labels(bond.value).inc(number)
-        for score in batch.scores:
-            if score.text_score is not None:
-                metrics.SCORES.observe(score.text_score)
+        text_scores = [score.text_score for score in batch.scores if score.text_score is not None]
+        metrics.observe_all(metrics.SCORES, text_scores)
         for fault in batch.faults:
             metrics.DEAD_LETTERS.labels(SERVICE, fault.value).inc()
 

@@ -52,7 +52,7 @@ def _take(record: Inbound, batch: Batch, contacts: dict[int, list[Contact]], loc
     try:
         for found in unwrap(record, _value(record)):
             events.append(found)
-        backfill = any(name == "doorman-backfill" and value == b"1" for name, value in record.headers)
+        backfill = bool(record.headers) and ("doorman-backfill", b"1") in record.headers
         messages = [message(event, record.timestamp, backfill) for _, event in events]
     except BadRecord as bad:
         _answer_unreadable(record, [event for _, event in events], batch, locate)
@@ -76,15 +76,13 @@ def _value(record: Inbound) -> bytes:
 
 
 def _put(record: Inbound, taken: Message, batch: Batch, contacts: dict[int, list[Contact]], locate: Locate) -> None:
-    sender = scoped(taken.tenant, taken.platform, taken.sender_id)
+    scope = scoped(taken.tenant, taken.platform, "")
+    sender = scope + taken.sender_id
     home = locate(sender.encode())
     batch.outputs.append(_output(record, taken, sender, home))
-    if not taken.recipients:
-        return
-    contact = Contact(scoped(taken.tenant, taken.platform, taken.conversation_id), sender, taken.event_ms)
-    homes = {locate(scoped(taken.tenant, taken.platform, name).encode()) for name in taken.recipients}
-    for partition in homes - {home}:
-        contacts[partition].append(contact)
+    elsewhere = {locate((scope + name).encode()) for name in taken.recipients} - {home}
+    for partition in elsewhere:
+        contacts[partition].append(Contact(scope + taken.conversation_id, sender, taken.event_ms))
 
 
 def _output(record: Inbound, taken: Message, sender: str, home: int) -> Output:

@@ -146,7 +146,7 @@ def read_corpus(folder: Path = CORPUS) -> list[Row]:
 
 def _corpus_file(path: Path, folder: Path) -> Iterator[Row]:
     part = "first" if path.parent == folder else path.parent.name
-    for line in path.read_text(encoding="utf-8").splitlines():
+    for line in path.read_bytes().splitlines():
         row = json.loads(line)
         auto = row["label"] == "auto"
         yield Row(row["text"], auto, kind_of(row["category"]) if auto else None, part, path.stem, row["lang"])
@@ -173,7 +173,7 @@ def read_public(known: PublicSet, folder: Path) -> list[Row]:
         raise BadSetup(
             f"{known.file} is not the file that {SETS.name} names (sha256): take that version, or mend the table"
         )
-    lines = gzip.decompress(packed).decode().splitlines()
+    lines = gzip.decompress(packed).splitlines()
     return [Row(row["text"], row["label"] == "spam", None, "public", known.name) for row in map(json.loads, lines)]
 
 

@@ -1,10 +1,10 @@
 """`python -m models.train --data DIR --out models/shipped`: texts in, a model folder out.
 
-data → features → heads → calibration → export → evaluation. The same seed, data and versions give the same file.
+data → features → network → calibration → export → evaluation. The same seed, data and versions give the same file.
 
-The model is linear in hashed n-grams. A text's vector is the sum of its rows of the table, the character n-grams and
-the words each divided by their length, so that long texts do not shout: TF-IDF with the weights inside the table.
-The head `auto` says whether a message was written to everybody; the other heads say of what kind it is, given that.
+A text's vector is the sum of its rows of the table, n-grams of characters and words each divided by their length, so
+that long texts do not shout. The head `auto` says whether a message was written to everybody; the other heads say of
+what kind it is, given that.
 """
 
 import argparse
@@ -19,23 +19,30 @@ from rich.console import Console
 from rich.progress import track
 from sklearn.linear_model import LogisticRegression
 
-from models import data, evaluate, export
+from models import data, evaluate, export, kinds, network
 from models.data import Pool, Row
+from models.kinds import Kinds
+from models.network import Floats, Network, Task
 from services.classify.scorer import LABELS, Scorer
 from services.classify.text import SPEC, features
 from services.errors import BadSetup
 
-Floats = NDArray[np.float32]
-
 PRIOR = 0.05
 FOLDS = 4
-# Chosen by dev.jsonl among 1, 3, 10, 30.
-AUTO_STRENGTH = 10.0
-KIND_STRENGTH = 10.0
 # An n-gram of a single text says nothing of others.
 MIN_TEXTS = 2
 
 console = Console(stderr=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """`idf` [rows], network and kinds, and `calibration` [labels, slope & intercept] to the logit at `PRIOR`."""
+
+    idf: Floats
+    network: Network
+    kinds: Kinds
+    calibration: Floats
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,24 +51,6 @@ class Bags:
 
     chars: sparse.csr_matrix
     words: sparse.csr_matrix
-
-    def take(self, places: NDArray[np.intp]) -> "Bags":
-        return Bags(self.chars[places], self.words[places])
-
-
-@dataclass(frozen=True, slots=True)
-class Linear:
-    """Trained heads: `idf` [rows], `weights` [rows, labels], `bias` [labels], `calibration` [labels, 2]."""
-
-    idf: Floats
-    weights: Floats
-    bias: Floats
-    calibration: Floats
-
-    def logits(self, bags: Bags) -> Floats:
-        """Raw logits [texts, labels]."""
-        found: Floats = scaled(bags, self.idf) @ self.weights + self.bias
-        return found
 
 
 def main() -> int:
@@ -73,8 +62,7 @@ def main() -> int:
     args = parser.parse_args()
     try:
         pool = read(args.data, args.seed)
-        linear = train(pool, args.seed)
-        export.write(args.out, linear, pool, args.seed, PRIOR)
+        export.write(args.out, train(pool, args.seed), pool, args.seed, PRIOR)
         evaluate.report(Scorer.load(args.out), args.data, pool, console)
     except BadSetup as error:
         console.print(str(error), style="red", markup=False)
@@ -88,23 +76,28 @@ def read(folder: Path | None, seed: int) -> Pool:
     if pool.missing:
         names = ", ".join(known.name for known in pool.missing)
         console.print(f"not there, trained without: {names}", style="yellow", markup=False)
-    console.print(f"{len(pool.rows):,} texts, {len(pool.found)} public sets")
+    console.print(f"{len(pool.rows):,} texts, {len(pool.found)} public sets", highlight=False)
     return pool
 
 
-def train(pool: Pool, seed: int) -> Linear:
-    """Heads, calibrated."""
-    rows = pool.rows
-    bags = bag([row.text for row in rows])
+def train(pool: Pool, seed: int) -> Trained:
+    """A network, calibrated."""
+    bags = bag([row.text for row in pool.rows])
     idf = rarity(bags)
-    vectors = scaled(bags, idf)
-    weights = np.zeros((SPEC.rows, len(LABELS)), dtype=np.float32)
-    bias = np.zeros(len(LABELS), dtype=np.float32)
-    for column, label in enumerate(track(LABELS, description="heads", console=console)):
-        chosen, target = _task(rows, label)
-        strength = KIND_STRENGTH if column else AUTO_STRENGTH
-        weights[:, column], bias[column] = _fit(vectors[chosen], target, _weights(rows, chosen), strength, seed)
-    return Linear(idf, weights, bias, _calibrate(rows, vectors, seed))
+    given = task(pool.rows, bags, idf)
+    found = network.fit(given, seed, _epochs("network"))
+    return Trained(idf, found, kinds.fit(pool.rows, word_vectors(bags, idf), seed), _calibrate(pool.rows, given, seed))
+
+
+def task(rows: list[Row], bags: Bags, idf: Floats) -> Task:
+    """What the network is to learn."""
+    targets = np.array([row.auto for row in rows], dtype=np.float32)
+    weights = np.array([data.WEIGHTS[row.part] for row in rows], dtype=np.float32)
+    return Task(scaled(bags, idf), targets, weights)
+
+
+def _epochs(name: str) -> "range":
+    return track(range(network.EPOCHS), description=name, console=console)  # type: ignore[return-value]
 
 
 def bag(texts: list[str]) -> Bags:
@@ -134,58 +127,50 @@ def rarity(bags: Bags) -> Floats:
 
 def scaled(bags: Bags, idf: Floats) -> sparse.csr_matrix:
     """Vectors as the graph makes them: counts × idf, characters and words each over sqrt(sum(count × idf²))."""
-    total = None
-    for counts in (bags.chars, bags.words):
-        length = np.sqrt(np.maximum(counts @ idf**2, export.TINY))
-        part = sparse.diags(1 / length) @ counts @ sparse.diags(idf)
-        total = part if total is None else total + part
-    return sparse.csr_matrix(total, dtype=np.float32)
+    return sparse.csr_matrix(
+        _over_length(bags.chars, idf) @ sparse.diags(idf) + word_vectors(bags, idf) @ sparse.diags(idf)
+    )
 
 
-def _task(rows: list[Row], label: str) -> tuple[NDArray[np.intp], NDArray[np.bool_]]:
-    """The rows that a head learns from, and which of them are its own."""
-    if label == "auto":
-        return np.arange(len(rows)), np.array([row.auto for row in rows])
-    chosen = np.array([place for place, row in enumerate(rows) if row.auto and row.part != "public"])
-    return chosen, np.array([rows[place].kind == label for place in chosen])
+def word_vectors(bags: Bags, idf: Floats) -> sparse.csr_matrix:
+    """Counts of words over sqrt(sum(count × idf²)): the idf of each stays in the weights."""
+    return _over_length(bags.words, idf)
 
 
-def _weights(rows: list[Row], chosen: NDArray[np.intp]) -> Floats:
-    return np.array([data.WEIGHTS[rows[place].part] for place in chosen], dtype=np.float32)
+def _over_length(counts: sparse.csr_matrix, idf: Floats) -> sparse.csr_matrix:
+    length = np.sqrt(np.maximum(counts @ idf**2, export.TINY)).astype(np.float32)
+    return sparse.csr_matrix(sparse.diags(1 / length) @ counts)
 
 
-def _fit(
-    vectors: sparse.csr_matrix, target: NDArray[np.bool_], weights: Floats, strength: float, seed: int
-) -> tuple[Floats, float]:
-    head = LogisticRegression(C=strength, solver="liblinear", random_state=seed)
-    head.fit(vectors, target, sample_weight=weights)
-    return head.coef_[0].astype(np.float32), float(head.intercept_[0])
+def _calibrate(rows: list[Row], given: Task, seed: int) -> Floats:
+    """Slope and intercept per label, from texts of files that the network had not seen.
 
-
-def _calibrate(rows: list[Row], vectors: sparse.csr_matrix, seed: int) -> Floats:
-    """Slope and intercept per label, from texts with the form of real messages that the head had not seen.
-
-    Our imagined rows give their label away by their author's style: only `realform` is a fair judge. Kinds are taken as
-    they are: their shares among automated messages are those of the corpus.
+    Our imagined rows give their label away by their author's style, so the automated side is `realform` alone. The
+    other side is half `realform` and half public sets, because most of what people write looks like no pitch at all.
+    Kinds are taken as they are: their shares among automated messages are those of the corpus.
     """
+    files = sorted({row.file for row in rows if row.part in ("realform", "public")})
+    fold = np.array([files.index(row.file) % FOLDS if row.file in files else -1 for row in rows])
+    judges = np.array([row.part == "realform" or (row.part == "public" and not row.auto) for row in rows])
+    logits = np.zeros(len(rows), dtype=np.float32)
+    for number in range(FOLDS):
+        kept, held = np.flatnonzero(fold != number), np.flatnonzero((fold == number) & judges)
+        judge = network.fit(given.take(kept), seed, _epochs(f"calibration {number + 1}/{FOLDS}"))
+        logits[held] = judge.logits(given.vectors[held])
     found = np.tile(np.array([1.0, 0.0], dtype=np.float32), (len(LABELS), 1))
-    files = sorted({row.file for row in rows if row.part == "realform"})
-    target = np.array([row.auto for row in rows])
-    places, logits = [], []
-    for fold in track(range(FOLDS), description="calibration", console=console):
-        held = np.array([row.part == "realform" and files.index(row.file) % FOLDS == fold for row in rows])
-        kept = np.flatnonzero(~held)
-        coefficients, bias = _fit(vectors[kept], target[kept], _weights(rows, kept), AUTO_STRENGTH, seed)
-        places.append(np.flatnonzero(held))
-        logits.append(vectors[held] @ coefficients + bias)
-    found[0] = _platt(np.concatenate(logits), target[np.concatenate(places)])
+    public = np.array([row.part == "public" for row in rows])
+    found[0] = _platt(logits[judges], given.targets[judges] > 0, public[judges])
     return found
 
 
-def _platt(logits: Floats, target: NDArray[np.bool_]) -> tuple[float, float]:
+def _platt(logits: Floats, auto: NDArray[np.bool_], public: NDArray[np.bool_]) -> tuple[float, float]:
     """Slope and intercept to the logit at `PRIOR`, whatever the proportions of the rows."""
-    weights = np.where(target, PRIOR / target.mean(), (1 - PRIOR) / (1 - target.mean()))
-    curve = LogisticRegression(C=1e6).fit(logits[:, None], target, sample_weight=weights)
+    weights = np.zeros(len(logits))
+    weights[auto] = PRIOR / auto.sum()
+    sides = [side for side in (~auto & ~public, ~auto & public) if side.any()]
+    for side in sides:
+        weights[side] = (1 - PRIOR) / len(sides) / side.sum()
+    curve = LogisticRegression(C=1e9).fit(logits[:, None], auto, sample_weight=weights * len(logits))
     return float(curve.coef_[0, 0]), float(curve.intercept_[0])
 
 

@@ -1,6 +1,7 @@
-"""`doorman score`: text alone, a line for a line."""
+"""`doorman score`: text alone, a line for a line; and how fast, by `doorman bench score`."""
 
 import io
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -41,11 +42,12 @@ def test_texts_and_whole_events_are_scored_in_their_order(
 def test_a_bad_line_is_named_and_the_rest_is_served(
     monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes]
 ) -> None:
-    content = b'{"text": "a"}\n{\n{"text": 7}\n{"text": "b"}'
+    content = b'{"text": "a"}\n{secret\n{"text": 7}\n{"text": "b"}'
     status, answers, err = score(monkeypatch, capfdbinary, content)
     assert (status, len(answers)) == (1, 2)
     assert "line 2: not_json" in err
     assert "line 3: wrong_type: text" in err
+    assert "secret" not in err
 
 
 def test_an_explanation_points_into_the_text(
@@ -55,3 +57,19 @@ def test_an_explanation_points_into_the_text(
     _, (answer,), _ = score(monkeypatch, capfdbinary, codec.dumps({"text": text}), "--explain")
     assert answer["spans"]
     assert all(text[start:end].strip() for start, end, _ in answer["spans"])
+
+
+def test_a_folder_without_a_model_is_refused(
+    monkeypatch: pytest.MonkeyPatch, capfdbinary: pytest.CaptureFixture[bytes], tmp_path: Path
+) -> None:
+    status, answers, err = score(monkeypatch, capfdbinary, b"", "--model", str(tmp_path))
+    assert (status, answers) == (2, [])
+    assert "manifest.json" in err
+
+
+def test_the_bench_prints_one_object(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["bench", "score", "--json", "--messages", "256"]) == 0
+    result = codec.loads_object(capfdbinary.readouterr().out)
+    assert result["bench"] == "score"
+    assert result["messages"] == 256
+    assert {"messages_per_s", "features_us", "onnx_us"} <= set(result)

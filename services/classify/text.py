@@ -60,7 +60,7 @@ _LOOK_ALIKES = (
     "ɑa ɡg ɩi"
 )
 _TO_LATIN = str.maketrans({pair[0]: pair[1] for pair in _LOOK_ALIKES.split()})
-_TO_CYRILLIC = str.maketrans("aBbeEkKMmHoOpPcCTyYxXiIjJsSurn", "аВьеЕкКМмНоОрРсСТуУхХіІјЈѕЅигп")
+_TO_CYRILLIC = str.maketrans("aABbeEkKMmHoOpPcCTyYxXiIjJsSurn", "аАВьеЕкКМмНоОрРсСТуУхХіІјЈѕЅигп")
 
 
 def fold(text: str) -> str:
@@ -145,10 +145,9 @@ def pieces(text: str) -> Pieces:
     cut = Pieces([], "", [])
     folded: list[str] = []
     length, last = 0, -1
-    longest = SPEC.widths[-1] - 2
     for match in _visible_pieces(text):
         piece = ("" if match[0] == last else " ") + _plain(text[match[0] : match[1]])
-        if length + len(piece) > longest:
+        if length + len(piece) > SPEC.max_chars:
             break
         if piece.strip():
             cut.spans.append(match)
@@ -171,16 +170,18 @@ def _visible_pieces(text: str) -> Iterator[tuple[int, int]]:
 class FeatureSpec:
     """How texts become features. A model is only good with the spec that it was trained on: `digest` tells.
 
-    `char_orders`: characters in an n-gram, within words and the blank on either side; `word_orders`: words in one;
-    `bits`: the table has 2**bits rows and the zeros; `widths`: a text is padded to the first that holds it and a blank
-    on either side, and cut to the last.
+    `char_orders`: characters in an n-gram, inside a word and the blank on either side of it; `word_orders`: words in
+    one; `bits`: the table has 2**bits rows and the zeros; `max_chars`: what is left of a folded text; `widths`: a text
+    takes the first that its n-grams of characters fit in, and its words a quarter of it.
     """
 
     version: int = 1
-    char_orders: tuple[int, ...] = (2, 3, 4)
+    char_orders: tuple[int, ...] = (3, 4)
     word_orders: tuple[int, ...] = (1, 2)
     bits: int = 18
-    widths: tuple[int, ...] = (32, 48, 64, 80, 96, 112, 128, 160, 192, 256, 320, 384, 512, 768, 1024, 2048, 4096)
+    max_chars: int = 4094
+    # Every width in a batch costs a call of the model, every padded place a look at row 0.
+    widths: tuple[int, ...] = (64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192, 16384)
 
     @property
     def rows(self) -> int:
@@ -197,9 +198,9 @@ SPEC = FeatureSpec()
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Texts of one width: `places` [n] in the batch; table rows in `chars` [n, width × orders] and `words` [n, width].
+    """Texts of one width: `places` [n] in the batch; rows of the table, 0 for none: `chars` [n, c], `words` [n, w].
 
-    The order inside a row is by character, then by n.
+    They stand in the order of the text.
     """
 
     places: Places
@@ -209,7 +210,9 @@ class Block:
 
 # Characters hashed at once: the temporary arrays of 4 bytes each stay within a core's cache.
 _STREAM_CHARS = 16_384
-_BLANK = 32
+_BLANK, _DIGIT = 32, 48
+# What 0 to 9 stand for inside a word (m0ney, fr3e); the last is for digits of other scripts.
+_WRITTEN_FOR = np.frombuffer("oi0eas0t000".encode("utf-32-le"), dtype=np.uint32)
 _TABLED = 0x1FFFF
 _WORDY, _SYMBOL = 1, 2
 _ODD, _OTHER_SCRIPT, _LATIN_SCRIPT = 1, 2, 4
@@ -217,56 +220,107 @@ _MIXED = _OTHER_SCRIPT | _LATIN_SCRIPT
 _K1, _K2, _K3 = np.uint32(0x9E3779B1), np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
 _WORD_SEED, _PAIR_SEED = np.uint32(0x27D4EB2F), np.uint32(0x165667B1)
 _BASE = 0x01000193
-_POWERS = np.cumprod(np.full(2 * _STREAM_CHARS, _BASE, dtype=np.uint32), dtype=np.uint32)
-_INVERSES = np.cumprod(np.full(2 * _STREAM_CHARS, pow(_BASE, -1, 1 << 32), dtype=np.uint32), dtype=np.uint32)
+_WORD_WIDTHS = tuple(width // 4 for width in SPEC.widths)
 
 
-def features(texts: Sequence[str], *, as_they_are: bool = False) -> Iterator[Block]:
-    """The features of a batch under `SPEC`, in blocks of one width. Any string is taken, surrogates included.
+def features(texts: Sequence[str]) -> Iterator[Block]:
+    """The features of a batch under `SPEC`, in blocks of one width. Any string is taken, surrogates included."""
+    streams = [_packed_stream(part) for part in _parts([visible(text) for text in texts])]
+    if not streams:
+        return
+    chars, words = (_one_after_the_other(side) for side in zip(*streams, strict=True))
+    kinds = np.maximum(np.searchsorted(SPEC.widths, chars.sizes), np.searchsorted(_WORD_WIDTHS, words.sizes))
+    order = np.argsort(kinds, kind="stable")
+    for places in np.split(order, np.flatnonzero(np.diff(kinds[order])) + 1):
+        kind = kinds[places[0]]
+        yield Block(places, chars.grid(places, SPEC.widths[kind]), words.grid(places, _WORD_WIDTHS[kind]))
 
-    `as_they_are`: the texts come from `pieces`, already undisguised.
-    """
-    seen = list(texts) if as_they_are else [visible(text) for text in texts]
-    ends = np.cumsum(np.fromiter(map(len, seen), np.int64, len(seen)) + 2)
+
+def _parts(texts: list[str]) -> Iterator[list[str]]:
+    """The texts in parts of about `_STREAM_CHARS`."""
+    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 2)
     start = 0
-    while start < len(seen):
+    while start < len(texts):
         used = ends[start - 1] if start else 0
         stop = max(start + 1, int(np.searchsorted(ends, used + _STREAM_CHARS)))
-        yield from _blocks(seen[start:stop], start, as_they_are)
+        yield texts[start:stop]
         start = stop
 
 
-def _blocks(texts: list[str], first: int, as_they_are: bool) -> Iterator[Block]:
-    codes, starts, sizes = _stream(texts, as_they_are)
-    chars = np.stack(list(_char_grams(codes)), axis=1).ravel()
-    words = _word_grams(codes, starts)
-    kinds = np.searchsorted(SPEC.widths, sizes + 2)
-    for kind in np.unique(kinds):
-        places = np.flatnonzero(kinds == kind)
-        spans = list(zip(starts[places].tolist(), (starts + sizes + 1)[places].tolist(), strict=True))
-        width = SPEC.widths[kind]
-        orders = len(SPEC.char_orders)
-        yield Block(places + first, _padded(chars, spans, width, orders), _padded(words, spans, width, 1))
+def _packed_stream(texts: list[str]) -> tuple["_Packed", "_Packed"]:
+    codes, starts, _ = _stream(texts)
+    return _packed(_char_grams(codes), starts), _packed(_word_grams(codes, starts)[:, None], starts)
 
 
-def _padded(stream: Indices, spans: list[tuple[int, int]], width: int, each: int) -> Indices:
-    """The spans of a stream that holds `each` indices a character, one a row, zeros after them."""
-    grid = np.zeros((len(spans), width * each), dtype=np.int32)
-    for row, (start, stop) in zip(grid, spans, strict=True):
-        row[: (stop - start) * each] = stream[start * each : stop * each]
-    return grid
+def spread(text: str) -> Block:
+    """The features of one text from `pieces`, at the characters where they begin: `chars` [1, characters × orders] and
+    `words` [1, characters], the blank before the text counted."""
+    codes, starts, _ = _joined_letters([text])
+    return Block(np.zeros(1, np.int64), _char_grams(codes).reshape(1, -1), _word_grams(codes, starts)[None])
 
 
-def _stream(texts: list[str], as_they_are: bool) -> tuple[Codes, Places, Places]:
+@dataclass(frozen=True, slots=True)
+class _Packed:
+    """Rows of the table without the zeros, text after text; `bounds` [texts + 1]."""
+
+    rows: Indices
+    bounds: Places
+
+    @property
+    def sizes(self) -> Places:
+        return np.diff(self.bounds)
+
+    def grid(self, places: Places, width: int) -> Indices:
+        """The rows of some texts, one line each, zeros after them."""
+        grid = np.zeros((len(places), width), dtype=np.int32)
+        spans = zip(self.bounds[places].tolist(), self.bounds[places + 1].tolist(), strict=True)
+        for line, (start, stop) in zip(grid, spans, strict=True):
+            line[: stop - start] = self.rows[start:stop]
+        return grid
+
+
+def _one_after_the_other(streams: Sequence[_Packed]) -> _Packed:
+    if len(streams) == 1:
+        return streams[0]
+    sizes = np.concatenate([stream.sizes for stream in streams])
+    return _Packed(np.concatenate([stream.rows for stream in streams]), np.append(0, np.cumsum(sizes)))
+
+
+def _packed(grams: Indices, starts: Places) -> _Packed:
+    """`grams` [characters, orders] of the stream whose texts begin at `starts`."""
+    flat = grams.ravel()
+    used = np.flatnonzero(flat)
+    return _Packed(flat[used], np.append(np.searchsorted(used, starts * grams.shape[1]), len(used)))
+
+
+def _stream(texts: list[str]) -> tuple[Codes, Places, Places]:
     """The letters of all texts, a blank before and after each; where each begins, its blank included; their lengths."""
     raw, starts, sizes = _joined(texts)
-    odd = _odd(raw, starts) if not as_they_are else np.zeros(len(texts), dtype=np.bool_)
+    odd = _odd(raw, starts)
     if odd.any():
-        longest = SPEC.widths[-1] - 2
-        folded = [_plain(text)[:longest] if is_odd else text for text, is_odd in zip(texts, odd, strict=True)]
-        raw, starts, sizes = _joined(folded)
-    codes = _characters().letters[np.minimum(raw, _TABLED)]
-    return codes, starts, sizes
+        texts = [_plain(text)[: SPEC.max_chars] if is_odd else text for text, is_odd in zip(texts, odd, strict=True)]
+        return _joined_letters(texts)
+    return _letters(raw), starts, sizes
+
+
+def _joined_letters(texts: list[str]) -> tuple[Codes, Places, Places]:
+    raw, starts, sizes = _joined(texts)
+    return _letters(raw), starts, sizes
+
+
+def _letters(raw: Codes) -> Codes:
+    """Each character as `_Characters.letters` has it; a digit alone among letters as the one it is written for."""
+    characters = _characters()
+    capped = np.minimum(raw, _TABLED)
+    codes = characters.letters[capped]
+    digits = np.flatnonzero(codes == _DIGIT)
+    before, after = codes[digits - 1], codes[digits + 1]
+    kinds = characters.kinds[capped]
+    inside = (kinds[digits - 1] == _WORDY) | (kinds[digits + 1] == _WORDY)
+    alone = digits[inside & (before != _DIGIT) & (after != _DIGIT)]
+    written = raw[alone] - np.uint32(_DIGIT)
+    codes[alone] = _WRITTEN_FOR[np.minimum(written, len(_WRITTEN_FOR) - 1)]
+    return codes
 
 
 def _joined(texts: list[str]) -> tuple[Codes, Places, Places]:
@@ -288,19 +342,21 @@ def _odd(raw: Codes, starts: Places) -> Marks:
     return odd
 
 
-def _char_grams(codes: Codes) -> Iterator[Indices]:
-    """For each order the n-gram at each character, within words and with the blank on either side of them."""
+def _char_grams(codes: Codes) -> Indices:
+    """The n-gram of each order at each character [characters, orders], inside words and the blanks around them."""
     count = len(codes)
     ahead = np.concatenate([codes, np.full(SPEC.char_orders[-1], _BLANK, dtype=np.uint32)])
     blank = ahead == _BLANK
     hashes = codes * _K1
-    apart = blank[:count] & blank[1 : 1 + count]
+    apart = np.zeros(count, dtype=np.bool_)
+    grams = np.empty((count, len(SPEC.char_orders)), dtype=np.int32)
     for order in range(2, SPEC.char_orders[-1] + 1):
         hashes = hashes * _K2 + ahead[order - 1 : order - 1 + count]
         if order > 2:
             apart |= blank[order - 2 : order - 2 + count]
         if order in SPEC.char_orders:
-            yield _rows(hashes, ~apart)
+            grams[:, SPEC.char_orders.index(order)] = _rows(hashes, ~apart)
+    return grams
 
 
 def _word_grams(codes: Codes, starts: Places) -> Indices:
@@ -329,9 +385,18 @@ def _words(codes: Codes, firsts: Places, lasts: Places) -> Codes:
 
     With powers of p: sum(code × p^place) over the word, divided by p^(place of its first), all modulo 2^32.
     """
-    terms = codes * _K1 * _POWERS[: len(codes)]
+    powers, inverses = _powers(1 << len(codes).bit_length())
+    terms = codes * _K1 * powers[: len(codes)]
     sums = np.cumsum(terms, dtype=np.uint32)
-    return (sums[lasts] - sums[firsts] + terms[firsts]) * _INVERSES[firsts]
+    return (sums[lasts] - sums[firsts] + terms[firsts]) * inverses[firsts]
+
+
+@cache
+def _powers(count: int) -> tuple[Codes, Codes]:
+    """p, p², … and their inverses modulo 2^32."""
+    bases = (_BASE, pow(_BASE, -1, 1 << 32))
+    rising, falling = (np.cumprod(np.full(count, base, np.uint32), dtype=np.uint32) for base in bases)
+    return rising, falling
 
 
 def _rows(hashes: Codes, present: Marks | None = None) -> Indices:
@@ -369,7 +434,7 @@ def _letter(char: str) -> int:
     if category[0] == "Z" or category == "Cc":
         return _BLANK
     if category == "Nd":
-        return ord("0")
+        return _DIGIT
     lower = char.lower()
     base = unicodedata.normalize("NFD", lower)[0]
     return ord(base if base.isascii() else lower[0])

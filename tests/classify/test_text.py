@@ -1,55 +1,149 @@
-"""Folding and features: the same words however they are disguised, and no script suspicious by itself."""
+"""Folding, hosts and features: what a text becomes."""
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.classify.text import SPEC, features, fold, hosts, visible
+from services.classify.text import SPEC, features, fold, hosts, pieces, visible
+
+# Lone surrogates included: a platform may send any UTF-16.
+ANY_TEXT = st.text(st.characters(), max_size=300)
+
+
+def rows(text: str) -> tuple[list[int], list[int]]:
+    """The rows of the table that a text uses, in their order."""
+    (block,) = features([text])
+    return block.chars[block.chars > 0].tolist(), block.words[block.words > 0].tolist()
+
+
+def test_a_long_text_is_read_at_both_ends() -> None:
+    text = "a" * 3_000 + "b" * 500_000 + "c" * 1_000
+    assert visible(text) == "a" * 3_000 + "c" * 1_000
 
 
 @pytest.mark.parametrize(
     ("disguised", "plain"),
     [
-        ("FREE Crypto", "free crypto"),
-        ("fr\u200bee", "free"),
+        ("FREE", "free"),
         ("ｆｒｅｅ", "free"),
-        ("𝗳𝗿𝗲𝗲", "free"),
-        ("fr\u0435\u0435", "free"),
-        ("f r e e money", "free money"),
+        ("𝗙𝗿𝗲𝗲", "free"),
+        ("🅵🆁🅴🅴", "free"),
+        ("ꜰʀᴇᴇ".replace("ꜰ", "f"), "free"),
+        ("f\u200br\u200be\u200de", "free"),
+        ("f̶r̶e̶e̶", "free"),
+        ("f r e e", "free"),
         ("f.r.e.e", "free"),
+        ("f-r-e-e", "free"),
+        ("frее", "free"),
+        ("\u03bfpen", "open"),
+        ("İstanbul", "istanbul"),
     ],
 )
-def test_disguises_fold_to_the_same_words(disguised: str, plain: str) -> None:
-    assert fold(disguised) == plain
+def test_a_disguised_word_folds_to_the_word(disguised: str, plain: str) -> None:
+    assert fold(f"get {disguised} now") == f"get {plain} now"
+    assert rows(f"get {disguised} now") == rows(f"get {plain} now")
 
 
 @pytest.mark.parametrize(
-    "text", ["привет, как дела", "καλημέρα σας", "çok teşekkürler", "dobrý den", "مرحبا بك", "你好"]
+    "text",
+    [
+        "привет, как дела? сор",
+        "καλημέρα, τι κάνεις",
+        "günaydın, yarın görüşürüz",
+        "příliš žluťoučký kůň",
+        "مرحبا كيف حالك",
+        "明日の会議は三時からです",
+    ],
 )
 def test_other_scripts_stay_what_they_are(text: str) -> None:
     assert fold(text) == text.casefold()
 
 
-def test_a_long_text_is_read_at_both_ends() -> None:
-    text = "a" * 3000 + "b" * 5000 + "c" * 1000
-    assert visible(text) == "a" * 3000 + "c" * 1000
+def test_a_mostly_cyrillic_word_is_brought_back_to_cyrillic() -> None:
+    assert fold("в прoeкт cпoкoйныx") == "в проект спокойных"
 
 
-def test_link_hosts_are_found() -> None:
-    assert hosts("see https://a.example/x and https://B.example") == ("a.example", "b.example")
+@pytest.mark.parametrize("text", ["e.g. this", "U.S.A.", "1 2 3 4 5", "a b", "i.e. that"])
+def test_ordinary_abbreviations_are_not_closed_up(text: str) -> None:
+    assert fold(text) == text.lower()
 
 
-@given(st.lists(st.text(), max_size=8))
-def test_a_text_s_features_do_not_depend_on_its_neighbours(texts: list[str]) -> None:
-    together = {int(place): block.chars[row] for block in features(texts) for row, place in enumerate(block.places)}
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("see https://www.Example.com/a?b=c and http://x.example:8080", ("example.com", "x.example")),
+        ("bit.example/abc or shop.example", ("bit.example", "shop.example")),
+        ("https://me@evil.example/x", ("evil.example",)),
+        ("see you at six.Then we go", ()),
+        ("mail ana@home.example", ()),
+        ("no link", ()),
+        ("https://a.example https://a.example", ("a.example",)),
+    ],
+)
+def test_hosts_are_named_once_in_order(text: str, expected: tuple[str, ...]) -> None:
+    assert hosts(text) == expected
+
+
+@given(ANY_TEXT)
+def test_any_string_folds_and_has_features(text: str) -> None:
+    fold(text)
+    hosts(text)
+    (block,) = features([text])
+    for grid in (block.chars, block.words):
+        assert grid.min(initial=0) >= 0
+        assert grid.max(initial=0) < SPEC.rows
+
+
+@given(st.lists(ANY_TEXT, min_size=1, max_size=12))
+def test_features_do_not_depend_on_the_neighbours(texts: list[str]) -> None:
+    together: dict[int, tuple[list[int], list[int]]] = {}
+    for block in features(texts):
+        for place, chars, words in zip(block.places.tolist(), block.chars, block.words, strict=True):
+            together[place] = chars.tolist(), words.tolist()
     for place, text in enumerate(texts):
         (alone,) = features([text])
-        assert np.array_equal(alone.chars[0], together[place])
+        assert together[place] == (alone.chars[0].tolist(), alone.words[0].tolist())
 
 
-@given(st.text(alphabet=st.characters(codec=None), max_size=300))
-def test_any_string_has_features_within_the_table(text: str) -> None:
-    for block in features([text]):
-        for grid in (block.chars, block.words):
-            assert 0 <= grid.min(initial=0) <= grid.max(initial=0) < SPEC.rows
+@given(st.text(st.sampled_from("abеоnf .-_*\u200b\u0301Aп1"), max_size=40))
+def test_a_text_and_its_folded_form_have_the_same_features(text: str) -> None:
+    assert rows(text) == rows(fold(text))
+
+
+def test_sharp_s_folds_to_two_letters() -> None:
+    assert fold("Straße") == "strasse"
+
+
+def test_letters_that_grow_when_folded_are_cut() -> None:
+    (block,) = features(["\ufdfa" * 4_000])
+    assert block.chars.shape[1] <= SPEC.widths[-1]
+    assert len(list(features(["\ufdfa"] * 5_000))) == 1
+
+
+def test_case_accents_and_digits_are_one_to_the_features() -> None:
+    assert rows("Café 2024") == rows("CAFE 1999")
+
+
+def test_a_digit_written_for_a_letter_is_that_letter_to_the_features() -> None:
+    assert rows("fr3e m0ney for you") == rows("free money for you")
+    assert rows("order 5531 at 8") == rows("order 1234 at 9")
+
+
+def test_no_texts_have_no_features() -> None:
+    assert list(features([])) == []
+
+
+def test_the_digest_tells_specs_apart() -> None:
+    assert SPEC.digest != type(SPEC)(bits=17).digest
+    assert SPEC.digest == type(SPEC)().digest
+
+
+@given(ANY_TEXT)
+def test_pieces_point_into_the_text_as_it_was_written(text: str) -> None:
+    cut = pieces(text)
+    assert len(cut.spans) == len(cut.at)
+    assert cut.at == sorted(cut.at)
+    for start, end in cut.spans:
+        assert 0 <= start < end <= len(text)
+    assert np.all(np.diff([start for start, _ in cut.spans]) > 0)

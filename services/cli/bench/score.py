@@ -51,17 +51,21 @@ def sample(count: int, random: Random) -> list[str]:
     paths = sorted(CORPUS.rglob("*.jsonl"))
     if not paths:
         raise BadSetup(f"{CORPUS} holds no texts to measure with")
-    texts = [json.loads(line)["text"] for path in paths for line in path.read_text(encoding="utf-8").splitlines()]
+    texts = [json.loads(line)["text"] for path in paths for line in path.read_bytes().splitlines()]
     longer = [text for text in texts if len(text) >= MEDIAN_CHARS]
     shorter = [text for text in texts if len(text) < MEDIAN_CHARS]
     return [random.choice(longer if place % 2 else shorter) for place in range(count)]
 
 
 def measure(scorer: Scorer, texts: list[str], console: Console) -> dict[str, str | int | float]:
-    """The best of five rounds, in batches of 256: the machine may be busy with other things."""
+    """Batches of 256, each at the best of five rounds: the machine may be busy with other things."""
     batches = [texts[start : start + BATCH] for start in range(0, len(texts), BATCH)]
-    rounds = [_round(scorer, batches) for _ in track(range(ROUNDS), "measuring", console=console, transient=True)]
-    features_us, onnx_us = min(rounds, key=sum)
+    rounds = [
+        [_timed(scorer, batch) for batch in batches]
+        for _ in track(range(ROUNDS), "measuring", console=console, transient=True)
+    ]
+    best = np.array(rounds).min(axis=0).sum(axis=0)
+    features_us, onnx_us = (best / len(texts) * 1e6).tolist()
     return {
         "bench": "score",
         "messages": len(texts),
@@ -72,17 +76,12 @@ def measure(scorer: Scorer, texts: list[str], console: Console) -> dict[str, str
     }
 
 
-def _round(scorer: Scorer, batches: list[list[str]]) -> tuple[float, float]:
-    """Microseconds a text for its features, and for the model."""
-    reading = thinking = 0.0
-    for texts in batches:
-        begun = perf_counter()
-        blocks = list(features(texts))
-        read = perf_counter()
-        found = np.empty((len(texts), len(LABELS)), dtype=np.float32)
-        for block in blocks:
-            scorer.fill(block, found)
-        reading += read - begun
-        thinking += perf_counter() - read
-    count = sum(map(len, batches))
-    return reading / count * 1e6, thinking / count * 1e6
+def _timed(scorer: Scorer, texts: list[str]) -> tuple[float, float]:
+    """Seconds for the features of a batch, and for the model."""
+    begun = perf_counter()
+    blocks = list(features(texts))
+    read = perf_counter()
+    found = np.empty((len(texts), len(LABELS)), dtype=np.float32)
+    for block in blocks:
+        scorer.fill(block, found)
+    return read - begun, perf_counter() - read

@@ -1,0 +1,114 @@
+"""A small network over hashed n-grams, trained with Adam on sparse vectors. Plain numpy: one seed, the same numbers.
+
+    hidden = relu(vector @ embedding + hidden_bias)        15 units
+    logit  = hidden @ head + bias
+
+Two things keep it from learning an author's style by heart: half of the features are left out of each reading of a text
+(which is also what a misspelling or a changed link does to it), and the targets are smoothed.
+"""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import scipy.sparse as sparse
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+
+HIDDEN = 15
+EPOCHS = 7
+BATCH = 256
+RATE = 1e-3
+DROPPED = 0.5
+SMOOTHING = 0.05
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """`embedding` [rows, HIDDEN], `hidden_bias` [HIDDEN], `head` [HIDDEN], `bias` [1]."""
+
+    embedding: Floats
+    hidden_bias: Floats
+    head: Floats
+    bias: Floats
+
+    def logits(self, vectors: sparse.csr_matrix) -> Floats:
+        """Raw logits [texts]."""
+        hidden: Floats = np.maximum(vectors @ self.embedding + self.hidden_bias, 0)
+        return hidden @ self.head + self.bias
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """`vectors` [texts, rows], `targets` (0 or 1) and `weights` [texts]."""
+
+    vectors: sparse.csr_matrix
+    targets: Floats
+    weights: Floats
+
+    def take(self, places: NDArray[np.intp]) -> "Task":
+        return Task(self.vectors[places], self.targets[places], self.weights[places])
+
+
+def fit(task: Task, seed: int, epochs: Iterable[int] = range(EPOCHS)) -> Network:
+    """A trained network. `epochs` counts them, and may show progress."""
+    random = np.random.default_rng(seed)
+    used = np.flatnonzero(np.asarray(task.vectors.sum(axis=0)).ravel())
+    compact = Task(task.vectors[:, used].tocsr(), task.targets, task.weights)
+    parameters = _initial(random, len(used))
+    adam = _Adam(parameters, EPOCHS * -(-len(task.targets) // BATCH))
+    for _ in epochs:
+        order = random.permutation(len(task.targets))
+        for start in range(0, len(order), BATCH):
+            batch = compact.take(order[start : start + BATCH])
+            adam.step(_gradients(parameters, batch, random))
+    embedding = np.zeros((task.vectors.shape[1], HIDDEN), dtype=np.float32)
+    embedding[used] = parameters[0]
+    return Network(embedding, *parameters[1:])
+
+
+def _initial(random: np.random.Generator, rows: int) -> list[Floats]:
+    def glorot(inputs: int, outputs: int) -> Floats:
+        bound = np.sqrt(6 / (inputs + outputs))
+        return random.uniform(-bound, bound, (inputs, outputs)).astype(np.float32)
+
+    return [glorot(rows, HIDDEN), np.zeros(HIDDEN, np.float32), glorot(HIDDEN, 1)[:, 0], np.zeros(1, np.float32)]
+
+
+def _gradients(parameters: list[Floats], batch: Task, random: np.random.Generator) -> list[Floats]:
+    """Of the weighted cross-entropy, averaged over the batch."""
+    embedding, hidden_bias, head, bias = parameters
+    vectors = batch.vectors
+    vectors.data *= (random.random(vectors.nnz, dtype=np.float32) >= DROPPED) / np.float32(1 - DROPPED)
+    reached = vectors @ embedding + hidden_bias
+    hidden = np.maximum(reached, 0)
+    smooth = batch.targets * (1 - 2 * SMOOTHING) + SMOOTHING
+    errors = batch.weights * (_sigmoid(hidden @ head + bias) - smooth) / len(smooth)
+    back = np.outer(errors, head) * (reached > 0)
+    return [vectors.T @ back, back.sum(axis=0), hidden.T @ errors, errors.sum(keepdims=True)]
+
+
+def _sigmoid(logits: Floats) -> Floats:
+    return np.float32(1) / (np.float32(1) + np.exp(-logits))
+
+
+class _Adam:
+    """Adam with a rate that falls to a tenth; changes the parameters in place."""
+
+    def __init__(self, parameters: list[Floats], steps: int) -> None:
+        self._parameters = parameters
+        self._steps = steps
+        self._taken = 0
+        self._means = [np.zeros_like(values) for values in parameters]
+        self._squares = [np.zeros_like(values) for values in parameters]
+
+    def step(self, gradients: list[Floats]) -> None:
+        self._taken += 1
+        rate = RATE * (1 - 0.9 * self._taken / self._steps)
+        rate *= np.sqrt(1 - 0.999**self._taken) / (1 - 0.9**self._taken)
+        moments = zip(self._parameters, self._means, self._squares, gradients, strict=True)
+        for values, mean, square, gradient in moments:
+            mean += np.float32(0.1) * (gradient - mean)
+            square += np.float32(0.001) * (gradient**2 - square)
+            values -= np.float32(rate) * mean / (np.sqrt(square) + np.float32(1e-8))

@@ -302,7 +302,11 @@ class Sightings(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Campaign(msgspec.Struct, frozen=True, kw_only=True):
-    """One fingerprint, many senders: the value of `dm.campaigns`. `campaign_id` is its key."""
+    """One fingerprint, many senders: the value of `dm.campaigns`. `campaign_id` is its key.
+
+    What a review says of a campaign is a record of its own, under `campaign_review_key`: `exempt` or `confirmed` until
+    `expires_ms`, whenever its words are sent. It has no `key`, and its counts are 0.
+    """
 
     v: int
     campaign_id: str
@@ -314,6 +318,7 @@ class Campaign(msgspec.Struct, frozen=True, kw_only=True):
     last_ms: int
     expires_ms: int
     exempt: bool = False
+    confirmed: bool = False
 
 
 class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -391,6 +396,11 @@ def scoped(tenant: str, platform: str, name: str) -> str:
     if "/" in platform or "%" in platform:
         platform = platform.replace("%", "%25").replace("/", "%2F")
     return f"{tenant}/{platform}/{name}"
+
+
+def campaign_review_key(campaign_id: str) -> str:
+    """The key in `dm.campaigns` of what a review says: casebook writes it, the campaign itself is another's."""
+    return f"{campaign_id}/review"
 
 
 def decision_id(tenant: str, platform: str, event_id: str, revision: int, cause: str) -> str:

@@ -251,6 +251,8 @@ SAMPLES: list[msgspec.Struct] = [
         first_ms=1,
         last_ms=2,
         expires_ms=3,
+        exempt=True,
+        confirmed=True,
     ),
     Standing(v=VERSION, sender=SENDER),
     Standing(

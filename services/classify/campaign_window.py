@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from hashlib import blake2b
 
 from services.classify.memory import key_of
-from services.records import VERSION, Campaign, Sighting
+from services.records import VERSION, Campaign, Sighting, campaign_review_key
 
 DAY_MS = 24 * 3_600_000
 MIN_SENDERS = 10
@@ -131,10 +131,11 @@ class Campaigns:
 
 @dataclass(slots=True)
 class LiveCampaigns:
-    """A full copy of what was told of campaigns, by the keys of their texts."""
+    """A full copy of what was told of campaigns, by the keys of their texts, and of what reviews exempt."""
 
     _by_key: dict[Key, Campaign] = field(default_factory=dict)
     _keys: dict[str, Key] = field(default_factory=dict)
+    _exempt: dict[str, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self._by_key)
@@ -144,7 +145,10 @@ class LiveCampaigns:
         place = self._keys.pop(name, None)
         if place is not None:
             self._by_key.pop(place, None)
-        if campaign is not None:
+        self._exempt.pop(name, None)
+        if campaign is not None and campaign.exempt:
+            self._exempt[name] = campaign.expires_ms
+        if campaign is not None and campaign.key:
             place = self._keys[name] = (campaign.tenant, campaign.key)
             self._by_key[place] = campaign
 
@@ -152,9 +156,12 @@ class LiveCampaigns:
         """The campaign that a text with these keys belongs to at a moment, if it is live and not exempt."""
         for key in keys:
             campaign = self._by_key.get((tenant, key))
-            if campaign is not None and campaign.expires_ms > event_ms and not campaign.exempt:
+            if campaign is not None and campaign.expires_ms > event_ms and not self._is_exempt(campaign, event_ms):
                 return campaign.campaign_id
         return None
+
+    def _is_exempt(self, campaign: Campaign, event_ms: int) -> bool:
+        return self._exempt.get(campaign_review_key(campaign.campaign_id), 0) > event_ms
 
     def get(self, name: str) -> Campaign | None:
         """The latest word on a campaign, by its id."""

@@ -4,8 +4,6 @@ import asyncio
 import sys
 from collections.abc import Iterable, Sequence
 
-import msgspec
-
 from services import codec, metrics
 from services.classify.campaign_window import Campaigns, LiveCampaigns
 from services.errors import BadRecord
@@ -55,9 +53,9 @@ class CampaignsService:
         metrics.SIGHTINGS.inc(len(pack.sightings))
 
     async def _tell(self) -> None:
-        """Publish what the topic does not say yet. What somebody else said there of a campaign stays: its exemption."""
+        """Publish what the topic does not say yet."""
         due = list(self._due.values())
-        told = [self._joined(campaign) for campaign in due if self._is_news(campaign)]
+        told = [campaign for campaign in due if self._is_news(campaign)]
         await self.plane.publish([_output(campaign.campaign_id, campaign, self._high_ms) for campaign in told])
         for campaign in told:
             self._told.apply(campaign.campaign_id, campaign)
@@ -65,10 +63,6 @@ class CampaignsService:
             if self._due.get(campaign.campaign_id) is campaign:
                 del self._due[campaign.campaign_id]
         metrics.CAMPAIGNS.set(len(self._told))
-
-    def _joined(self, campaign: Campaign) -> Campaign:
-        known = self._told.get(campaign.campaign_id)
-        return campaign if known is None else msgspec.structs.replace(campaign, exempt=known.exempt)
 
     def _is_news(self, campaign: Campaign) -> bool:
         known = self._told.get(campaign.campaign_id)

@@ -18,7 +18,7 @@ from services.classify import campaign_window, campaigns
 from services.classify.campaign_window import DAY_MS, MAX_NAMES_OF_TEXT, Campaigns, LiveCampaigns, campaign_id
 from services.cli import brokers
 from services.cli.brokers import Broker
-from services.records import VERSION, Campaign, Output, Sighting, Sightings
+from services.records import VERSION, Campaign, Output, Sighting, Sightings, campaign_review_key
 from services.settings import load
 from services.topics import CAMPAIGNS, DEAD_LETTER, SIGHTINGS
 from tests.builders import NOON_MS
@@ -175,7 +175,7 @@ def test_texts_of_days_ago_are_forgotten() -> None:
     assert [place[1] for place in core._texts] == ["new"]
 
 
-def campaign(key: str = "text", tenant: str = "default", exempt: bool = False) -> Campaign:
+def campaign(key: str = "text", tenant: str = "default") -> Campaign:
     return Campaign(
         v=VERSION,
         campaign_id=campaign_id(tenant, key),
@@ -186,8 +186,13 @@ def campaign(key: str = "text", tenant: str = "default", exempt: bool = False) -
         first_ms=NOON_MS,
         last_ms=NOON_MS,
         expires_ms=NOON_MS + DAY_MS,
-        exempt=exempt,
     )
+
+
+def exemption(until_ms: int) -> Campaign:
+    """What casebook writes of a campaign that a review exempts."""
+    nothing = {"key": "", "senders": 0, "conversations": 0, "first_ms": 0, "last_ms": 0}
+    return replace(campaign(), **nothing, expires_ms=until_ms, exempt=True)
 
 
 def live(*found: Campaign) -> LiveCampaigns:
@@ -205,10 +210,9 @@ def live(*found: Campaign) -> LiveCampaigns:
         (live(campaign()), "acme", ["text"], 0, None),
         (live(campaign()), "default", ["text"], DAY_MS - 1, ID),
         (live(campaign()), "default", ["text"], DAY_MS, None),
-        (live(campaign(exempt=True)), "default", ["text"], 0, None),
         (live(), "default", ["text"], 0, None),
     ],
-    ids=["found", "another text", "another tenant", "just alive", "expired", "exempt", "empty"],
+    ids=["found", "another text", "another tenant", "just alive", "expired", "empty"],
 )
 def test_a_live_campaign_is_found_by_its_text(
     view: LiveCampaigns, tenant: str, keys: list[str], at_ms: int, name: str | None
@@ -218,11 +222,19 @@ def test_a_live_campaign_is_found_by_its_text(
 
 def test_the_latest_word_on_a_campaign_counts() -> None:
     view = live(campaign(), campaign("other"))
-    view.apply(ID, campaign(exempt=True))
-    assert view.find("default", ["text"], NOON_MS) is None
     view.apply(ID, None)
     view.apply("k-never-heard-of", None)
     assert (len(view), view.get(ID)) == (1, None)
+
+
+def test_an_exemption_holds_until_its_end_whatever_is_told_of_the_campaign() -> None:
+    view, review = live(campaign(), campaign("other")), campaign_review_key(ID)
+    view.apply(review, exemption(NOON_MS + 9))
+    view.apply(ID, campaign())
+    assert [view.find("default", ["text"], NOON_MS + after_ms) for after_ms in (0, 9)] == [None, ID]
+    assert view.find("default", ["other"], NOON_MS) is not None
+    view.apply(review, None)
+    assert view.find("default", ["text"], NOON_MS) == ID
 
 
 @dataclass
@@ -317,17 +329,19 @@ async def test_a_bad_record_is_dead_lettered_and_costs_no_campaign(kafka: Broker
 
 
 @pytest.mark.kafka
-async def test_an_exemption_that_somebody_gave_stays(kafka: Broker, tmp_path: Path) -> None:
+async def test_an_exemption_that_a_review_gave_stays(kafka: Broker, tmp_path: Path) -> None:
     async with plane("campaigns", kafka, tmp_path) as started:
-        await started.put(*packed(started, *(sighting(n, n) for n in range(10))))
-        assert await heard(started, 1) == {"text": [10]}
-        assert await started.stop() == 0
-        exempt = codec.encode(campaign(exempt=True))
-        await started.put(Output(topic=CAMPAIGNS, key=ID.encode(), value=exempt, timestamp_ms=NOON_MS))
+        exempt = codec.encode(exemption(NOON_MS + DAY_MS))
+        review = Output(topic=CAMPAIGNS, key=campaign_review_key(ID).encode(), value=exempt, timestamp_ms=NOON_MS)
+        await started.put(review, *packed(started, *(sighting(n, n) for n in range(10))))
+        await started.told(CAMPAIGNS, Campaign, 2)
+        await started.stop()
         await started.start()
         await started.put(*packed(started, *(sighting(n, n) for n in range(10, 20))))
-        *_, last = await started.told(CAMPAIGNS, Campaign, 4)
-        assert (last.senders, last.exempt) == (18, True)
+        view = LiveCampaigns()
+        for record in await started.read(CAMPAIGNS, 4):
+            view.apply((record.key or b"").decode(), codec.decode(record.value, Campaign))
+        assert (len(view), view.find("default", ["text"], NOON_MS)) == (1, None)
 
 
 @pytest.mark.kafka

@@ -96,6 +96,7 @@ class Degraded(StrEnum):
 
     MODEL_MISSING = "model_missing"
     MEMORY_YOUNG = "memory_young"
+    SECOND_LOOK_SKIPPED = "second_look_skipped"
     UNREADABLE = "unreadable"
     BUDGET_EXHAUSTED = "budget_exhausted"
 

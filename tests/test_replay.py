@@ -8,6 +8,7 @@ import pytest
 from services import codec
 from services.cli import main
 from services.records import Decision, Verdict
+from services.settings import ROOT
 from tests.builders import NOON_MS, event
 
 BULK = [
@@ -86,6 +87,42 @@ def test_ten_senders_of_the_same_words_are_a_campaign(
     assert named[:10] == [None] * 10
     assert named[10] is not None
     assert [decision.verdict for decision in decisions[9:]] == ["allow", "quarantine", "quarantine"]
+
+
+COMMUNITIES = """
+[tenants.gardeners.label_offsets]
+newsletter = -6.0
+[tenants.quiet.label_offsets]
+follow_thanks = 3.0
+"""
+
+
+@pytest.mark.parametrize(
+    ("tenant", "text", "verdict"),
+    [
+        (
+            "any",
+            "Our weekly letter is out: five reads on spring seeds. Read it: https://g.example/42 Unsubscribe",
+            True,
+        ),
+        (
+            "gardeners",
+            "Our weekly letter is out: five reads on spring seeds. Read it: https://g.example/42 Unsubscribe",
+            False,
+        ),
+        ("any", "Thanks for the follow, have a great day :)", False),
+        ("quiet", "Thanks for the follow, have a great day :)", True),
+        ("quiet", PERSONAL[0], False),
+    ],
+)
+def test_a_community_may_welcome_newsletters_and_another_not_even_a_thank_you(
+    tenant: str, text: str, verdict: bool, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    rules = tmp_path / "policy.toml"
+    rules.write_text((ROOT / "deploy" / "policy.toml").read_text() + COMMUNITIES)
+    sent = event(tenant=tenant, text=text, relation={"followed_at": moment(-40)})
+    _, (decision,), _ = run(capfdbinary, write(tmp_path / "events.jsonl", sent), "--policy", str(rules))
+    assert (decision.verdict == "quarantine") is verdict, decision.reasons
 
 
 def test_flips_between_two_policies_are_counted(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -32,23 +32,20 @@ class PolicyFile:
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._mtime_ns = path.stat().st_mtime_ns if path.exists() else 0
+        self._seen = self._state()
         self.policy = policy.read(path)
         metrics.POLICY.info({"version": self.policy.version})
 
     async def watch(self) -> None:
         while True:
             await asyncio.sleep(POLL_SECONDS)
-            self._refresh()
+            await asyncio.to_thread(self.refresh)
 
-    def _refresh(self) -> None:
-        try:
-            mtime_ns = self._path.stat().st_mtime_ns
-        except OSError:
+    def refresh(self) -> None:
+        """Take over what the file holds now, if it has changed: batches that begin after it go by that."""
+        if (state := self._state()) == self._seen:
             return
-        if mtime_ns == self._mtime_ns:
-            return
-        self._mtime_ns = mtime_ns
+        self._seen = state
         try:
             self.policy = policy.read(self._path)
         except BadSetup as refused:
@@ -58,6 +55,13 @@ class PolicyFile:
         metrics.POLICY_LOADS.labels("loaded").inc()
         metrics.POLICY.info({"version": self.policy.version})
         event(log, "policy_loaded", version=self.policy.version)
+
+    def _state(self) -> tuple[int, int] | None:
+        try:
+            status = self._path.stat()
+        except OSError:
+            return None
+        return status.st_mtime_ns, status.st_size
 
 
 @dataclass(slots=True)

@@ -1,19 +1,26 @@
-"""The policy file: weights, thresholds, offsets, lists and mode, per tenant. Validated whole, versioned by content.
+"""The policy file: weights, thresholds, lists, budget and mode, per tenant. Validated whole, versioned by content.
 
 A tenant's table holds only what differs from `[default]`. Reasons are weighed in log-odds: what they mean stands here,
 what they are worth stands in the file.
 """
 
+import difflib
+import re
 import tomllib
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
+from services.action.lines import line_of, lines_of
 from services.errors import BadSetup
-from services.records import Kind, Mode, ReasonCode
+from services.records import Degraded, Kind, Mode, ReasonCode
 
 # Every signal of classify's behaviour, with the words of its reason's detail.
 SIGNALS = {
@@ -27,22 +34,91 @@ SIGNALS = {
     "repeats_24h": "{:.0f} in 24 h",
     "link_repeats_24h": "{:.0f} in 24 h",
 }
-LABELS = frozenset(kind.value for kind in Kind)
-Weight = Annotated[float, Field(ge=-20, le=20, allow_inf_nan=False)]
+_LABELS = frozenset(kind.value for kind in Kind)
+MAX_NAME = 256
+
+Place = tuple[str | int, ...]
+_DEFAULT: Place = ("default",)
+
+
+class Expiry(StrEnum):
+    """What becomes of a case that nobody reviewed in time: it stays in quarantine, or its message is let through."""
+
+    STAY = "stay"
+    ALLOW = "allow"
+
+
+class Lacking(StrEnum):
+    """What is done with a message that is judged with less than everything, the mildest first.
+
+    `allow` and `quarantine`: whatever the score; only overrides beat them. `shadow`: decide by what there is, and let
+    it through. `decide`: by what there is, which for an unreadable event is nothing: allow.
+    """
+
+    ALLOW = "allow"
+    SHADOW = "shadow"
+    QUARANTINE = "quarantine"
+    DECIDE = "decide"
 
 
 class _Strict(BaseModel):
+    """A field's description says what to write: it is the remedy of every fault found there."""
+
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 def _rising(steps: list[tuple[float, float]]) -> list[tuple[float, float]]:
     bounds = [bound for bound, _ in steps]
     if not steps or bounds != sorted(set(bounds)):
-        raise ValueError("steps must be [bound, weight] pairs with rising bounds, at least one")
+        raise ValueError("bounds must rise, and there must be one")
     return steps
 
 
-Steps = Annotated[list[tuple[Annotated[float, Field(ge=0, allow_inf_nan=False)], Weight]], AfterValidator(_rising)]
+def _signal(name: str) -> str:
+    if name not in SIGNALS:
+        raise ValueError("is unknown here")
+    return name
+
+
+def _label(name: str) -> str:
+    if name not in _LABELS:
+        raise ValueError("is unknown here")
+    return name
+
+
+def _name(name: str) -> str:
+    if not 1 <= len(name.encode(errors="replace")) <= MAX_NAME:
+        raise ValueError(f"an id has 1 to {MAX_NAME} bytes")
+    return name
+
+
+MAX_HOST = 253
+# Every word with full stops in it; begun at the start of a word only, each is passed over once.
+_HOST = re.compile(r"(?<![\w-])[\w-]++(?:\.[\w-]++)+")
+
+
+def _host(name: str) -> str:
+    if not _HOST.fullmatch(name) or name != name.lower() or len(name) > MAX_HOST:
+        raise ValueError(f"{_short(name)} is no host")
+    return name
+
+
+def _cause(cause: Degraded) -> Degraded:
+    if cause is Degraded.BUDGET_EXHAUSTED:
+        raise ValueError("an exhausted budget always means shadow")
+    return cause
+
+
+def _telling(answers: dict[Degraded, Lacking]) -> dict[Degraded, Lacking]:
+    """Without those that change nothing: in its first weeks nearly every message lacks something."""
+    return {cause: answer for cause, answer in answers.items() if answer is not Lacking.DECIDE}
+
+
+Weight = Annotated[float, Field(ge=-20, le=20, allow_inf_nan=False, strict=True)]
+Bound = Annotated[float, Field(ge=0, allow_inf_nan=False, strict=True)]
+Steps = Annotated[list[tuple[Bound, Weight]], AfterValidator(_rising)]
+_STEPS = "pairs of bound and weight like [[8, 0.5], [15, 1.2]], the bounds rising, a weight from -20 to 20"
+_WEIGHT = "a weight from -20 to 20, in log-odds"
 
 
 class SignalWeight(_Strict):
@@ -51,15 +127,15 @@ class SignalWeight(_Strict):
     `strangers`: only where the pair is known to be cold.
     """
 
-    reason: ReasonCode
-    at_least: Steps | None = None
-    at_most: Steps | None = None
-    strangers: bool = False
+    reason: ReasonCode = Field(description=f"one of {', '.join(ReasonCode)}, in quotes")
+    at_least: Steps | None = Field(None, description=_STEPS)
+    at_most: Steps | None = Field(None, description=_STEPS)
+    strangers: bool = Field(False, description="true or false", strict=True)
 
     @model_validator(mode="after")
     def _one_direction(self) -> "SignalWeight":
         if (self.at_least is None) == (self.at_most is None):
-            raise ValueError("give either at_least or at_most")
+            raise ValueError("needs at_least or at_most, not both")
         return self
 
     def weigh(self, value: float) -> float:
@@ -69,34 +145,100 @@ class SignalWeight(_Strict):
         return next((weight for bound, weight in self.at_most or () if value <= bound), 0.0)
 
 
-class Lists(_Strict):
-    """Sender ids, as the platform writes them."""
-
+class _Lists(_Strict):
     allow: frozenset[str] = frozenset()
     block: frozenset[str] = frozenset()
+
+    @model_validator(mode="after")
+    def _apart(self) -> "_Lists":
+        if both := self.allow & self.block:
+            raise ValueError(f"{_short(min(both))} is on both lists")
+        return self
+
+
+_IDS = 'ids in quotes, like ["u-17"]'
+_HOSTS = 'hosts alone, in lower case, like ["shop.example"]'
+
+
+class Senders(_Lists):
+    """Sender ids, as the platform writes them."""
+
+    allow: frozenset[Annotated[str, AfterValidator(_name)]] = Field(frozenset(), description=_IDS)
+    block: frozenset[Annotated[str, AfterValidator(_name)]] = Field(frozenset(), description=_IDS)
+
+
+class Links(_Lists):
+    """Hosts that messages link to; those below them are meant too.
+
+    A message is blocked for one host that is, and allowed where all of its hosts are.
+    """
+
+    allow: frozenset[Annotated[str, AfterValidator(_host)]] = Field(frozenset(), description=_HOSTS)
+    block: frozenset[Annotated[str, AfterValidator(_host)]] = Field(frozenset(), description=_HOSTS)
+
+    def blocks(self, text: str) -> bool:
+        """Whether a text names a host that is blocked."""
+        return bool(self.block) and any(_within(host, self.block) for host in _hosts(text))
+
+    def allows(self, text: str) -> bool:
+        """Whether a text names hosts, all of which are allowed."""
+        hosts = [host for host in _hosts(text) if not _is_number(host)] if self.allow else []
+        return bool(hosts) and all(_within(host, self.allow) for host in hosts)
+
+
+def _hosts(text: str) -> Iterator[str]:
+    """What in a text may be a host: a link needs no scheme before it, and a sentence no blank after its full stop."""
+    if "." in text or not text.isascii():
+        for match in _HOST.finditer(unicodedata.normalize("NFKC", text)):
+            yield match[0].lower()[-MAX_HOST:]
+
+
+def _is_number(host: str) -> bool:
+    return host.replace(".", "", 1).isdigit()
+
+
+def _within(host: str, named: frozenset[str]) -> bool:
+    """Whether a host, or one that it lies below, is named."""
+    while host:
+        if host in named:
+            return True
+        host = host.partition(".")[2]
+    return False
 
 
 class Tenant(_Strict):
     """One tenant's policy."""
 
-    threshold: Annotated[float, Field(gt=0, lt=1)]
-    mode: Mode = Mode.ENFORCE
-    deadline_ms: Annotated[int, Field(ge=100, le=600_000)] = 2000
-    quarantine_days: Annotated[int, Field(ge=1, le=30)] = 30
-    conversation: Weight = 0.0
-    campaign: Weight = 0.0
-    signals: dict[str, SignalWeight] = {}
-    label_offsets: dict[str, Weight] = {}
-    senders: Lists = Lists()
+    threshold: Annotated[float, Field(gt=0, lt=1, strict=True)] = Field(description="a number above 0 and below 1")
+    mode: Mode = Field(Mode.ENFORCE, description='"enforce" or "shadow"')
+    deadline_ms: Annotated[int, Field(ge=100, le=600_000, strict=True)] = Field(
+        2000, description="whole milliseconds from 100 to 600000"
+    )
+    quarantine_days: Annotated[int, Field(ge=1, le=30, strict=True)] = Field(30, description="whole days from 1 to 30")
+    expiry: Expiry = Field(Expiry.STAY, description='"stay" or "allow"')
+    budget: Annotated[int, Field(ge=0, le=10**9, strict=True)] | None = Field(
+        None, description="a whole number of quarantines an hour, from 0; without the line there is no limit"
+    )
+    conversation: Weight = Field(0.0, description=_WEIGHT)
+    campaign: Weight = Field(0.0, description=_WEIGHT)
+    signals: dict[Annotated[str, AfterValidator(_signal)], SignalWeight] = Field(
+        {}, description=f"tables named by a signal: {', '.join(SIGNALS)}"
+    )
+    label_offsets: dict[Annotated[str, AfterValidator(_label)], Weight] = Field(
+        {}, description=f"lines of a label ({', '.join(Kind)}) and its weight from -20 to 20"
+    )
+    senders: Senders = Field(Senders(), description="a sender on one list, allow or block")
+    links: Links = Field(Links(), description="a host on one list, allow or block")
+    degraded: Annotated[dict[Annotated[Degraded, AfterValidator(_cause)], Lacking], AfterValidator(_telling)] = Field(
+        {},
+        description="lines of a cause (model_missing, memory_young, second_look_skipped, unreadable) and what to do: "
+        f"{', '.join(Lacking)}, in quotes",
+    )
 
-    @model_validator(mode="after")
-    def _known(self) -> "Tenant":
-        unknown = [f"signals.{name}" for name in self.signals if name not in SIGNALS]
-        unknown += [f"label_offsets.{name}" for name in self.label_offsets if name not in LABELS]
-        if unknown:
-            known = f"signals are {', '.join(SIGNALS)}; labels are {', '.join(sorted(LABELS))}"
-            raise ValueError(f"unknown {', '.join(unknown)}; {known}")
-        return self
+    def lacking(self, causes: Iterable[Degraded]) -> Lacking:
+        """What to do with a message that lacks something; of several answers the mildest."""
+        answers = {self.degraded[cause] for cause in causes if cause in self.degraded}
+        return next((answer for answer in Lacking if answer in answers), Lacking.DECIDE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,36 +262,134 @@ def read(path: Path) -> Policy:
 
 
 def parse(content: bytes, name: str = "policy") -> Policy:
-    """A policy from TOML; raises BadSetup with every fault."""
-    try:
-        document = tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise BadSetup(f"policy {name}: not TOML: {error}") from None
-    faults = [f"{table}: unknown table" for table in document.keys() - {"default", "tenants"}]
-    if not isinstance(document.get("default"), dict):
-        raise BadSetup(f"policy {name}:\n  default: the table [default] is missing")
-    base = document["default"]
-    given = document.get("tenants", {})
-    tables = {"default": base} | {f"tenants.{tenant}": _merged(base, own) for tenant, own in given.items()}
-    valid = {place: tenant for place, table in tables.items() if (tenant := _tenant(place, table, faults))}
+    """A policy from TOML; raises BadSetup that names every fault by file, line, what is wrong and what to write."""
+    document, text = _loaded(content, name)
+    valid: dict[Place, Tenant] = {}
+    faults = [*_misplaced(document), *_checked(document, valid)]
     if faults:
-        raise BadSetup(f"policy {name} is refused:\n" + "\n".join(f"  {fault}" for fault in faults))
-    tenants = {tenant: valid[f"tenants.{tenant}"] for tenant in given}
-    return Policy(version=sha256(content).hexdigest()[:12], default=valid["default"], tenants=tenants)
+        lines = lines_of(text)
+        told = sorted((line_of(fault.place, lines), str(fault)) for fault in faults)
+        raise BadSetup("\n".join(["policy is refused", *(f"  {name}:{line}: {fault}" for line, fault in told)]))
+    default = valid.pop(_DEFAULT)
+    tenants = {str(place[-1]): tenant for place, tenant in valid.items()}
+    return Policy(version=sha256(content).hexdigest()[:12], default=default, tenants=tenants)
 
 
-def _merged(base: dict[str, Any], own: Any) -> Any:
-    if not isinstance(own, dict):
-        return own
-    both = {name: _merged(base[name], own[name]) for name in base.keys() & own.keys() if isinstance(base[name], dict)}
-    return base | own | both
-
-
-def _tenant(place: str, table: object, faults: list[str]) -> Tenant | None:
+def _loaded(content: bytes, name: str) -> tuple[dict[str, Any], str]:
     try:
-        return Tenant.model_validate(table)
-    except ValidationError as error:
-        for fault in error.errors():
-            path = ".".join(str(part) for part in (place, *fault["loc"]))
-            faults.append(f"{path}: {fault['msg']}")
-        return None
+        text = content.decode()
+        return tomllib.loads(text), text
+    except UnicodeDecodeError as error:
+        line, wrong = content.count(b"\n", 0, error.start) + 1, "not UTF-8; save the file as UTF-8"
+    except tomllib.TOMLDecodeError as error:
+        at = re.search(r"line (\d+)", str(error))
+        line = int(at[1]) if at else content.count(b"\n") + 1
+        wrong = f"not TOML: {str(error).partition(' (at ')[0]}; write KEY = VALUE or [TABLE], each of them once"
+    raise BadSetup(f"policy is refused\n  {name}:{line}: {wrong}")
+
+
+@dataclass(frozen=True, slots=True)
+class _Fault:
+    place: Place
+    wrong: str
+    remedy: str
+
+    def __str__(self) -> str:
+        return f"{'.'.join(map(str, self.place))}: {self.wrong}; {self.remedy}"
+
+
+def _misplaced(document: Mapping[str, Any]) -> Iterator[_Fault]:
+    """What is wrong above the tenants' tables."""
+    for table in document.keys() - {"default", "tenants"}:
+        yield _Fault((table,), "is unknown here", "there are [default] and [tenants.NAME]")
+    if not isinstance(document.get("default"), dict):
+        yield _Fault(_DEFAULT, "the table is missing", "write [default] on a line of its own")
+    if not isinstance(document.get("tenants", {}), dict):
+        yield _Fault(("tenants",), "is no table", "write [tenants.NAME] on a line of its own")
+
+
+def _checked(document: Mapping[str, Any], valid: dict[Place, Tenant]) -> Iterator[_Fault]:
+    """The faults of every tenant's table; those without go into `valid`. What is inherited is told of once."""
+    tables = {_DEFAULT: document.get("default"), **_own(document)}
+    base, known = tables[_DEFAULT], set()
+    for place, own in tables.items():
+        if not isinstance(own, dict):
+            if place != _DEFAULT:
+                yield _Fault(place, "is no table", f"write [{'.'.join(map(str, place))}] on a line of its own")
+            continue
+        try:
+            valid[place] = Tenant.model_validate(_merged(base if isinstance(base, dict) else {}, own))
+        except ValidationError as error:
+            for fault in error.errors(include_url=False):
+                if place == _DEFAULT:
+                    known.add((fault["loc"], fault["type"]))
+                elif (fault["loc"], fault["type"]) in known and not _is_given(fault["loc"], own):
+                    continue
+                yield _fault(place, fault)
+
+
+def _own(document: Mapping[str, Any]) -> dict[Place, Any]:
+    tenants = document.get("tenants")
+    return {("tenants", name): own for name, own in tenants.items()} if isinstance(tenants, dict) else {}
+
+
+def _merged(base: Mapping[str, Any], own: Mapping[str, Any]) -> dict[str, Any]:
+    """The base with what is its own; of tables in both, the same."""
+    both = {
+        name: _merged(base[name], own[name])
+        for name in base.keys() & own.keys()
+        if isinstance(base[name], dict) and isinstance(own[name], dict)
+    }
+    return {**base, **own, **both}
+
+
+def _is_given(place: Place, table: Any) -> bool:
+    """Whether a table holds something at a place."""
+    for step in place:
+        if isinstance(table, dict) and step in table:
+            table = table[step]
+        elif not isinstance(table, list):
+            return False
+    return True
+
+
+_PARTS: dict[str | int, type[BaseModel]] = {"signals": SignalWeight, "senders": Senders, "links": Links}
+
+
+def _fault(table: Place, fault: ErrorDetails) -> _Fault:
+    """A fault of pydantic's in our words: what is wrong, and what to write instead."""
+    place = tuple(step for step in fault["loc"] if step != "[key]")
+    remedy, names = _asked(place)
+    if fault["type"] == "extra_forbidden":
+        remedy = _suggested(str(place[-1]), names)
+        wrong = "is unknown here"
+    elif fault["type"] == "missing":
+        wrong = "is missing"
+    elif fault["type"] == "value_error":
+        wrong = fault["msg"].removeprefix("Value error, ")
+    elif "[key]" in fault["loc"]:
+        wrong = "is unknown here"
+    else:
+        wrong = f"{_short(fault['input'])} is not allowed"
+    return _Fault(table + place, wrong, remedy)
+
+
+def _asked(place: Place) -> tuple[str, list[str]]:
+    """What is to be written at a place, and the names that are known around it."""
+    model: type[BaseModel] = Tenant
+    remedy = ""
+    for step in place:
+        if step in model.model_fields:
+            remedy = f"write {model.model_fields[str(step)].description}"
+        model = _PARTS.get(step, model)
+    return remedy, list(model.model_fields)
+
+
+def _suggested(name: str, known: list[str]) -> str:
+    close = difflib.get_close_matches(name, known, n=1)
+    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from services import codec
-from services.action.policy import SIGNALS, Policy, Tenant
+from services.action.policy import SIGNALS, Lacking, Policy, Tenant
 from services.deadletter import dead_letter
 from services.errors import BadRecord, Fault
 from services.records import (
@@ -78,6 +78,9 @@ def decide(score: Score, policy: Policy, find_standing: FindStanding, shadow: bo
     total = sigmoid(sum(reason.weight for reason in reasons))
     override = find_override(message, tenant, find_standing) if readable else None
     verdict = _verdict(total >= tenant.threshold and readable, override)
+    mode = Mode.SHADOW if shadow else tenant.mode
+    if tenant.degraded and score.degraded and override is None:
+        verdict, mode = _lacking(tenant.lacking(score.degraded), verdict, mode)
     return Decision(
         v=VERSION,
         decision_id=decision_id(message.tenant, message.platform, message.event_id, message.revision, FIRST),
@@ -90,7 +93,7 @@ def decide(score: Score, policy: Policy, find_standing: FindStanding, shadow: bo
         recipient_id=message.recipient_id,
         conversation_id=message.conversation_id,
         verdict=verdict,
-        mode=Mode.SHADOW if shadow else tenant.mode,
+        mode=mode,
         score=round(total, 4) if readable else None,
         threshold=tenant.threshold,
         text_score=score.text_score,
@@ -114,6 +117,15 @@ def _verdict(caught: bool, override: Override | None) -> Verdict:
     if override is not None:
         caught = override is Override.BLOCK
     return Verdict.QUARANTINE if caught else Verdict.ALLOW
+
+
+def _lacking(answer: Lacking, verdict: Verdict, mode: Mode) -> tuple[Verdict, Mode]:
+    """Verdict and mode of a message that was judged with less than everything."""
+    if answer is Lacking.SHADOW:
+        return verdict, Mode.SHADOW
+    if answer is Lacking.DECIDE:
+        return verdict, mode
+    return (Verdict.ALLOW if answer is Lacking.ALLOW else Verdict.QUARANTINE), mode
 
 
 def _expiry(message: Message, tenant: Tenant) -> str:
@@ -157,13 +169,15 @@ def find_override(message: Message, tenant: Tenant, find_standing: FindStanding)
     sender = scoped(message.tenant, message.platform, message.sender_id)
     standing = find_standing(sender)
     now_ms = message.event_ms
-    if message.sender_id in tenant.senders.block or (standing is not None and standing.block_until_ms > now_ms):
+    blocked = message.sender_id in tenant.senders.block or tenant.links.blocks(message.text)
+    if blocked or (standing is not None and standing.block_until_ms > now_ms):
         return Override.BLOCK
     if standing is not None and _is_exempt(message, standing, now_ms):
         return Override.EXEMPT_PAIR
     if standing is not None and standing.trust_until_ms > now_ms:
         return Override.TRUST
-    return Override.ALLOW_LIST if message.sender_id in tenant.senders.allow else None
+    allowed = message.sender_id in tenant.senders.allow or tenant.links.allows(message.text)
+    return Override.ALLOW_LIST if allowed else None
 
 
 def _is_exempt(message: Message, standing: Standing, now_ms: int) -> bool:

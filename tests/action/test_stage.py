@@ -38,6 +38,15 @@ mode = "shadow"
 [tenants.lists.senders]
 allow = ["u-17"]
 block = ["u-66"]
+[tenants.hosts.links]
+allow = ["shop.example"]
+block = ["bad.example"]
+[tenants.careful.degraded]
+model_missing = "quarantine"
+memory_young = "shadow"
+unreadable = "quarantine"
+[tenants.open.degraded]
+model_missing = "allow"
 """
 )
 SENDER = "default/default/u-17"
@@ -115,6 +124,42 @@ def test_the_tenant_s_lists_are_overrides_too() -> None:
     assert decided(text_score=0.01, message=message(tenant="lists", sender_id="u-66")).verdict == "quarantine"
 
 
+def test_a_block_beats_trust_and_a_block_listed_host_a_conversation() -> None:
+    trusted = Standing(v=1, sender="hosts/default/u-17", trust_until_ms=NOON_MS + 1)
+    sent = message(tenant="hosts", text="as you asked: https://www.bad.example/x")
+    decision = decide(score(message=sent, bond=Bond.WARM), POLICY, lambda _: trusted, False, NOON_MS)
+    assert (decision.override, decision.verdict) == (Override.BLOCK, "quarantine")
+
+
+def test_a_text_with_allowed_hosts_only_passes() -> None:
+    sent = message(tenant="hosts", text="your order: https://shop.example/17")
+    assert decided(text_score=0.99, message=sent).override is Override.ALLOW_LIST
+
+
+@pytest.mark.parametrize(
+    ("tenant", "lacks", "text_score", "answer"),
+    [
+        ("careful", (Degraded.MODEL_MISSING,), None, ("quarantine", "enforce")),
+        ("careful", (Degraded.MEMORY_YOUNG,), 0.99, ("quarantine", "shadow")),
+        ("careful", (Degraded.MODEL_MISSING, Degraded.MEMORY_YOUNG), None, ("allow", "shadow")),
+        ("careful", (Degraded.SECOND_LOOK_SKIPPED,), 0.99, ("quarantine", "enforce")),
+        ("open", (Degraded.MODEL_MISSING,), 0.99, ("allow", "enforce")),
+        ("another", (Degraded.MODEL_MISSING,), 0.99, ("quarantine", "enforce")),
+    ],
+)
+def test_what_is_judged_with_less_than_everything_is_treated_as_the_tenant_says(
+    tenant: str, lacks: tuple[Degraded, ...], text_score: float | None, answer: tuple[str, str]
+) -> None:
+    decision = decided(text_score=text_score, degraded=lacks, message=message(tenant=tenant))
+    assert (decision.verdict, decision.mode, decision.degraded) == (*answer, lacks)
+
+
+def test_an_override_beats_what_is_done_for_want_of_a_model() -> None:
+    trusted = Standing(v=1, sender="careful/default/u-17", trust_until_ms=NOON_MS + 1)
+    lacking = score(text_score=None, degraded=(Degraded.MODEL_MISSING,), message=message(tenant="careful"))
+    assert decide(lacking, POLICY, lambda _: trusted, False, NOON_MS).verdict == "allow"
+
+
 def test_shadow_says_what_would_have_been_done_and_holds_nothing() -> None:
     records = [score_record(text_score=0.99, message=message(tenant="quiet")), score_record(text_score=0.99)]
     batch = act(records, POLICY, lambda _: None, False, NOON_MS)
@@ -132,9 +177,11 @@ def test_without_a_model_behaviour_decides_and_the_decision_says_so() -> None:
     assert decided(text_score=None).verdict == "allow"
 
 
-def test_an_unreadable_event_is_allowed() -> None:
+def test_an_unreadable_event_is_allowed_unless_the_tenant_says_otherwise() -> None:
     decision = decided(text_score=None, message=message(unreadable=True), degraded=(Degraded.UNREADABLE,))
     assert (decision.verdict, decision.score, decision.degraded) == ("allow", None, ("unreadable",))
+    held = message(unreadable=True, tenant="careful")
+    assert decided(text_score=None, message=held, degraded=(Degraded.UNREADABLE,)).verdict == "quarantine"
 
 
 def test_the_id_is_the_event_s_and_not_the_model_s() -> None:

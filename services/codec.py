@@ -1,5 +1,6 @@
 """Bytes to records and back. The only importer of orjson; our own records go through msgspec, which checks types."""
 
+import re
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -17,6 +18,8 @@ T = TypeVar("T")
 _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 
 _EPOCH = datetime(1970, 1, 1)
+
+_MISSING = re.compile(r"missing required field `([^`]+)`")
 
 _encoder = msgspec.json.Encoder()
 _decoders: dict[type[msgspec.Struct], msgspec.json.Decoder[Any]] = {}
@@ -45,11 +48,14 @@ def decode(value: bytes | None, kind: type[R]) -> R:
     return record
 
 
-def convert(document: object, kind: type[T]) -> T:
-    """A value read by `loads` as a `kind`, its types checked; raises BadRecord with WRONG_TYPE and the field."""
+def convert(document: object, kind: type[T], *, strict: bool = True) -> T:
+    """A value read by `loads` as a `kind`, its types checked; raises BadRecord. Not `strict`: "7" may be a number."""
     try:
-        return msgspec.convert(document, kind)
+        return msgspec.convert(document, kind, strict=strict)
     except msgspec.ValidationError as error:
+        missing = _MISSING.search(str(error))
+        if missing:
+            raise BadRecord(Fault.MISSING_FIELD, ".".join(filter(None, (_path(error), missing[1])))) from None
         raise BadRecord(Fault.WRONG_TYPE, _path(error)) from None
 
 

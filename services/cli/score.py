@@ -2,14 +2,14 @@
 
 import argparse
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, BinaryIO
 
 from services import codec, settings
 from services.classify.scorer import Scorer, TextScore
 from services.errors import BadRecord, Fault
-from services.ingest.adapters import cloudevents
+from services.ingest.adapters import native
 
 HELP = (
     "score texts: JSON lines with `text`, or whole events, on standard input; one line of JSON each on standard output"
@@ -34,7 +34,7 @@ def run(args: argparse.Namespace) -> int:
         texts = []
         for number, line in lines:
             try:
-                texts.append(_text(line))
+                texts += _texts(line)
             except BadRecord as bad:
                 refused += 1
                 print(f"doorman score: line {number}: {bad}", file=sys.stderr)
@@ -55,12 +55,16 @@ def _arriving(stream: BinaryIO) -> Iterator[Sequence[tuple[int, bytes]]]:
         yield [(number + 1, rest)]
 
 
-def _text(line: bytes) -> str:
-    """The text of a line; raises BadRecord."""
+def _texts(line: bytes) -> list[str]:
+    """The text of a line, or of each message in a platform's payload; raises BadRecord."""
     document = codec.loads_object(line)
-    if cloudevents.is_envelope({}, document):
-        document = cloudevents.from_envelope(document)
-    text = document.get("text")
+    if "text" not in document:
+        return [_checked(event) for _, event in native(document)]
+    return [_checked(document)]
+
+
+def _checked(event: Mapping[str, Any]) -> str:
+    text = event.get("text")
     if text is None:
         raise BadRecord(Fault.MISSING_FIELD, "text")
     if not isinstance(text, str):

@@ -1,11 +1,16 @@
-"""Payload kinds, one module each: which of them a record is, and the native events inside it."""
+"""Payload kinds, one module each: which of them a record is, and the native events inside it.
 
-from collections.abc import Iterator
+A platform's module says which documents are its own (`claims`) and what direct messages they hold (`events`): several,
+or none, where a payload tells of something else. It reads what it needs and checks its types; what it yields is
+checked as any native event is.
+"""
+
+from collections.abc import Iterator, Mapping
 from enum import StrEnum
 from typing import Any
 
 from services import codec
-from services.ingest.adapters import cloudevents
+from services.ingest.adapters import bluesky, cloudevents, discord, mastodon, matrix, slack, telegram, x
 from services.records import Inbound
 
 
@@ -15,19 +20,54 @@ class Form(StrEnum):
     NATIVE = "native"
     CLOUDEVENTS_BINARY = "cloudevents_binary"
     CLOUDEVENTS = "cloudevents"
+    X = "x"
+    MASTODON = "mastodon"
+    BLUESKY = "bluesky"
+    DISCORD = "discord"
+    TELEGRAM = "telegram"
+    SLACK = "slack"
+    MATRIX = "matrix"
+
+
+_PLATFORMS = (
+    (Form.X, x),
+    (Form.MASTODON, mastodon),
+    (Form.BLUESKY, bluesky),
+    (Form.DISCORD, discord),
+    (Form.TELEGRAM, telegram),
+    (Form.SLACK, slack),
+    (Form.MATRIX, matrix),
+)
 
 
 def unwrap(record: Inbound, value: bytes) -> Iterator[tuple[Form, dict[str, Any]]]:
     """The native events in a record's value, in their order, maybe none; raises BadRecord."""
     headers = dict(record.headers) if record.headers else {}
     if "ce_specversion" in headers:
-        yield Form.CLOUDEVENTS_BINARY, cloudevents.from_binary(headers, value)
+        yield from _events(Form.CLOUDEVENTS_BINARY, cloudevents.from_binary(headers, value))
     elif cloudevents.is_batch(headers):
         for envelope in cloudevents.batch(value):
-            yield Form.CLOUDEVENTS, cloudevents.from_envelope(envelope)
+            yield from _events(Form.CLOUDEVENTS, cloudevents.from_envelope(envelope))
     else:
-        document = codec.loads_object(value)
-        if cloudevents.is_envelope(headers, document):
-            yield Form.CLOUDEVENTS, cloudevents.from_envelope(document)
-        else:
-            yield Form.NATIVE, document
+        yield from native(codec.loads_object(value), headers)
+
+
+def native(document: dict[str, Any], headers: Mapping[str, bytes] = {}) -> Iterator[tuple[Form, dict[str, Any]]]:
+    """The native events in a document that is not in binary mode; raises BadRecord."""
+    if cloudevents.is_envelope(headers, document):
+        yield from _events(Form.CLOUDEVENTS, cloudevents.from_envelope(document))
+    else:
+        yield from _events(Form.NATIVE, document)
+
+
+def _events(form: Form, document: dict[str, Any]) -> Iterator[tuple[Form, dict[str, Any]]]:
+    """A native event as it is; else the events of the platform that claims the document."""
+    if "event_id" in document and "sender_id" in document:
+        yield form, document
+        return
+    for platform, adapter in _PLATFORMS:
+        if adapter.claims(document):
+            for event in adapter.events(document):
+                yield platform, event
+            return
+    yield form, document

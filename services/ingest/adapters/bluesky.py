@@ -1,0 +1,110 @@
+"""Bluesky: `chat.bsky.convo` logs and messages.
+
+A message names its conversation and no recipient; links that the text shortens are written out.
+Source: AT Protocol lexicons chat.bsky.convo.defs, chat.bsky.convo.getLog, app.bsky.richtext.facet.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from services import codec
+
+_MESSAGE = "chat.bsky.convo.defs#messageView"
+_CREATED = "chat.bsky.convo.defs#logCreateMessage"
+
+
+class Sender(msgspec.Struct, frozen=True):
+    did: str
+
+
+class Slice(msgspec.Struct, frozen=True, rename="camel"):
+    """Offsets in the text's UTF-8 bytes."""
+
+    byte_start: int
+    byte_end: int
+
+
+class Feature(msgspec.Struct, frozen=True):
+    uri: str | None = None
+
+
+class Facet(msgspec.Struct, frozen=True):
+    index: Slice
+    features: list[Feature] = []
+
+
+class MessageView(msgspec.Struct, frozen=True, rename="camel"):
+    id: str
+    sender: Sender
+    sent_at: str
+    text: str = ""
+    facets: list[Facet] | None = None
+    embed: dict[str, Any] | None = None
+
+
+class Member(msgspec.Struct, frozen=True, rename="camel"):
+    did: str
+    handle: str | None = None
+    display_name: str | None = None
+    created_at: str | None = None
+
+
+def claims(document: Mapping[str, Any]) -> bool:
+    """Whether a document is a payload of Bluesky's chat."""
+    return (
+        isinstance(document.get("logs"), list)
+        or str(document.get("$type", "")).startswith("chat.bsky.")
+        or ("members" in document and "lastMessage" in document)
+        or ("convoId" in document and "message" in document)
+    )
+
+
+def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The direct messages of a payload; raises BadRecord."""
+    if isinstance(document.get("logs"), list):
+        for entry in document["logs"]:
+            if isinstance(entry, dict) and entry.get("$type") == _CREATED:
+                yield from _message(entry.get("message"), entry.get("convoId"), ())
+    elif "lastMessage" in document:
+        members = codec.convert(document.get("members"), list[Member])
+        yield from _message(document["lastMessage"], document.get("id"), members)
+    elif document.get("$type") == _MESSAGE:
+        yield from _message(document, document.get("convoId"), ())
+    elif document.get("$type") in (_CREATED, None):
+        yield from _message(document.get("message"), document.get("convoId"), ())
+
+
+def _message(found: object, convo: object, members: "list[Member] | tuple[()]") -> Iterator[dict[str, Any]]:
+    if isinstance(found, dict) and found.get("$type", _MESSAGE) != _MESSAGE:
+        return
+    view = codec.convert(found, MessageView)
+    known = {member.did: member for member in members}
+    yield {
+        "event_id": view.id,
+        "platform": "bluesky",
+        "sender_id": view.sender.did,
+        "recipients": [did for did in known if did != view.sender.did] or None,
+        "conversation_id": convo,
+        "sent_at": view.sent_at,
+        "text": _with_links(view),
+        "attachments": int(view.embed is not None),
+        "sender": _person(known.get(view.sender.did)),
+    }
+
+
+def _person(member: Member | None) -> dict[str, Any] | None:
+    if member is None:
+        return None
+    return {"handle": member.handle, "display_name": member.display_name, "created_at": member.created_at}
+
+
+def _with_links(view: MessageView) -> str:
+    """The text with its links whole, the last first, so that the offsets before it stay true."""
+    text = view.text.encode()
+    for facet in sorted(view.facets or (), key=lambda facet: facet.index.byte_start, reverse=True):
+        uri = next((feature.uri for feature in facet.features if feature.uri), None)
+        if uri and 0 <= facet.index.byte_start <= facet.index.byte_end <= len(text):
+            text = text[: facet.index.byte_start] + uri.encode() + text[facet.index.byte_end :]
+    return text.decode(errors="replace")

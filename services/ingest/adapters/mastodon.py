@@ -1,0 +1,120 @@
+"""Mastodon: statuses of visibility `direct`, alone or inside notifications, conversations, webhooks and streams.
+
+Source: Mastodon documentation, entities Status, Conversation, Notification; streaming API; admin webhooks.
+"""
+
+from collections.abc import Iterator, Mapping
+from html.parser import HTMLParser
+from typing import Any
+
+import msgspec
+
+from services import codec
+from services.codec import epoch_ms
+
+
+class Mention(msgspec.Struct, frozen=True):
+    id: str
+
+
+class Account(msgspec.Struct, frozen=True):
+    id: str
+    acct: str | None = None
+    display_name: str | None = None
+    created_at: str | None = None
+    followers_count: int | None = None
+    following_count: int | None = None
+
+
+class Status(msgspec.Struct, frozen=True):
+    id: str
+    account: Account
+    visibility: str
+    created_at: str
+    content: str = ""
+    edited_at: str | None = None
+    in_reply_to_id: str | None = None
+    in_reply_to_account_id: str | None = None
+    mentions: list[Mention] = []
+    media_attachments: list[dict[str, Any]] = []
+
+
+def claims(document: Mapping[str, Any]) -> bool:
+    """Whether a document is a payload of Mastodon."""
+    return (
+        ("visibility" in document and "account" in document)
+        or "last_status" in document
+        or ("event" in document and ("payload" in document or "stream" in document))
+        or (
+            str(document.get("event", "")).partition(".")[0] in ("status", "account", "report") and "object" in document
+        )
+        or ("status" in document and "account" in document)
+    )
+
+
+def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The direct message of a payload, if it tells of one; raises BadRecord."""
+    found = _status(document)
+    if found is not None and found.get("visibility") == "direct":
+        yield _event(codec.convert(found, Status))
+
+
+def _status(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The status in a payload, whatever is around it."""
+    if isinstance(document.get("payload"), str) and document.get("event") != "delete":
+        inside = codec.loads(document["payload"])
+        return _status(inside) if isinstance(inside, dict) else None
+    for place in ("payload", "object", "last_status", "status"):
+        if isinstance(document.get(place), dict):
+            return _status(document[place])
+    return document if "visibility" in document else None
+
+
+def _event(status: Status) -> dict[str, Any]:
+    account = status.account
+    answered = status.in_reply_to_account_id not in (None, account.id)
+    return {
+        "event_id": status.id,
+        "revision": epoch_ms(status.edited_at, "edited_at") if status.edited_at else 0,
+        "platform": "mastodon",
+        "sender_id": account.id,
+        "recipients": [mention.id for mention in status.mentions] or [account.id],
+        "sent_at": status.created_at,
+        "text": _text(status.content),
+        "in_reply_to": status.in_reply_to_id if answered else None,
+        "attachments": len(status.media_attachments),
+        "sender": {
+            "handle": account.acct,
+            "display_name": account.display_name,
+            "created_at": account.created_at,
+            "followers": _shown(account.followers_count),
+            "following": _shown(account.following_count),
+        },
+    }
+
+
+def _shown(count: int | None) -> int | None:
+    """A count that its owner hides is told as -1."""
+    return None if count is None or count < 0 else count
+
+
+class _Text(HTMLParser):
+    """The text of HTML, lines kept; a link's hidden parts are text, so that it is whole."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.parts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "br" or (tag == "p" and self.parts):
+            self.parts.append("\n")
+
+    def handle_data(self, data: str) -> None:
+        self.parts.append(data)
+
+
+def _text(html: str) -> str:
+    parser = _Text()
+    parser.feed(html)
+    parser.close()
+    return "".join(parser.parts)

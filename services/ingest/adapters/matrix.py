@@ -1,0 +1,113 @@
+"""Matrix: room events by themselves, in transactions to an application service, and in answers of `/sync`.
+
+Matrix does not tell in an event whether a room is direct: feed direct rooms. An encrypted message has no text to read,
+and is judged by its sender's behaviour. Whose message an answer answers is not told, so none counts as an answer here.
+Source: Matrix specification, client-server API (m.room.message, m.replace, /sync) and application service API.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from services import codec
+
+_KINDS = ("m.room.message", "m.room.encrypted")
+_MEDIA = ("m.image", "m.file", "m.audio", "m.video")
+
+
+class Relation(msgspec.Struct, frozen=True):
+    rel_type: str | None = None
+    event_id: str | None = None
+    answered: dict[str, Any] | None = msgspec.field(default=None, name="m.in_reply_to")
+
+
+class NewContent(msgspec.Struct, frozen=True):
+    body: str = ""
+
+
+class Content(msgspec.Struct, frozen=True):
+    msgtype: str = ""
+    body: str = ""
+    new: NewContent | None = msgspec.field(default=None, name="m.new_content")
+    relates_to: Relation | None = msgspec.field(default=None, name="m.relates_to")
+
+
+class RoomEvent(msgspec.Struct, frozen=True):
+    type: str
+    event_id: str
+    sender: str
+    origin_server_ts: int
+    content: Content
+    room_id: str | None = None
+    state_key: str | None = None
+
+
+class Timeline(msgspec.Struct, frozen=True):
+    events: list[dict[str, Any]] = []
+
+
+class Room(msgspec.Struct, frozen=True):
+    timeline: Timeline = Timeline()
+
+
+class Rooms(msgspec.Struct, frozen=True):
+    join: dict[str, Room] = {}
+
+
+def claims(document: Mapping[str, Any]) -> bool:
+    """Whether a document is a payload of Matrix."""
+    return (
+        "origin_server_ts" in document
+        or isinstance(document.get("events"), list)
+        or (isinstance(document.get("rooms"), dict) and "next_batch" in document)
+    )
+
+
+def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The messages of a payload; raises BadRecord."""
+    for found, room in _room_events(document):
+        if (
+            isinstance(found, dict)
+            and found.get("type") in _KINDS
+            and "redacted_because" not in found.get("unsigned", {})
+        ):
+            yield _event(codec.convert(found, RoomEvent), room)
+
+
+def _room_events(document: Mapping[str, Any]) -> Iterator[tuple[object, str | None]]:
+    """The events of a payload, each with its room where it does not say so itself."""
+    if "origin_server_ts" in document:
+        yield document, None
+    elif "events" in document:
+        for found in document["events"]:
+            yield found, None
+    else:
+        for name, room in codec.convert(document["rooms"], Rooms).join.items():
+            for found in room.timeline.events:
+                yield found, name
+
+
+def _event(event: RoomEvent, room: str | None) -> dict[str, Any]:
+    content, relation = event.content, event.content.relates_to
+    edit = content.new is not None and relation is not None and relation.rel_type == "m.replace"
+    return {
+        "event_id": relation.event_id if edit and relation else event.event_id,
+        "revision": event.origin_server_ts if edit else 0,
+        "platform": "matrix",
+        "sender_id": event.sender,
+        "conversation_id": event.room_id or room,
+        "sent_at": event.origin_server_ts,
+        "text": content.new.body if edit and content.new else _own_words(content),
+        "attachments": int(content.msgtype in _MEDIA),
+    }
+
+
+def _own_words(content: Content) -> str:
+    """The body without the lines that it quotes from the message it answers."""
+    if content.relates_to is None or content.relates_to.answered is None:
+        return content.body
+    lines = content.body.split("\n")
+    while lines and lines[0].startswith("> "):
+        lines.pop(0)
+    return "\n".join(lines).removeprefix("\n")

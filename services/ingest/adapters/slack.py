@@ -1,0 +1,109 @@
+"""Slack: `message` events of the Events API in direct conversations (`im`, `mpim`).
+
+A message is named by its channel and its `ts`, which an edit keeps; the delivery's own `event_id` is not used.
+Source: Slack API documentation, Events API, message event and its subtypes, formatting of message text.
+"""
+
+import html
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import msgspec
+
+from services import codec
+from services.errors import BadRecord, Fault
+
+_DIRECT = ("im", "mpim")
+_WRITTEN = (None, "file_share", "thread_broadcast", "me_message", "bot_message")
+_DELIVERIES = ("event_callback", "url_verification", "app_rate_limited")
+# <https://a.example|words>, <https://a.example>, <@U1>, <#C1|name>
+_MARKED = re.compile(r"<([@#!]?)([^>|]+)(?:\|([^>]*))?>")
+
+
+class Edited(msgspec.Struct, frozen=True):
+    ts: str
+
+
+class SlackMessage(msgspec.Struct, frozen=True):
+    ts: str
+    text: str | None = None
+    user: str | None = None
+    bot_id: str | None = None
+    subtype: str | None = None
+    thread_ts: str | None = None
+    parent_user_id: str | None = None
+    edited: Edited | None = None
+    files: list[dict[str, Any]] = []
+
+
+class Event(SlackMessage, frozen=True):
+    type: str = ""
+    channel: str | None = None
+    channel_type: str | None = None
+    message: SlackMessage | None = None
+
+
+class Authorization(msgspec.Struct, frozen=True):
+    user_id: str | None = None
+
+
+class Delivery(msgspec.Struct, frozen=True):
+    event: Event
+    authorizations: list[Authorization] = []
+
+
+def claims(document: Mapping[str, Any]) -> bool:
+    """Whether a document is a payload of Slack."""
+    return document.get("type") in _DELIVERIES
+
+
+def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The direct message of a payload, if it tells of one; raises BadRecord."""
+    event = document.get("event")
+    if not isinstance(event, dict) or event.get("type") != "message" or event.get("channel_type") not in _DIRECT:
+        return
+    delivery = codec.convert(document, Delivery)
+    message: SlackMessage | None = delivery.event
+    if delivery.event.subtype == "message_changed":
+        message = delivery.event.message
+    if message is not None and message.subtype in _WRITTEN and (message.user or message.bot_id):
+        yield _event(delivery, message)
+
+
+def _event(delivery: Delivery, message: SlackMessage) -> dict[str, Any]:
+    channel = delivery.event.channel
+    sender = message.user or message.bot_id
+    ours = delivery.authorizations[0].user_id if delivery.authorizations else None
+    answered = message.parent_user_id not in (None, sender)
+    return {
+        "event_id": f"{channel}:{message.ts}",
+        "revision": _ms(message.edited.ts) if message.edited else 0,
+        "platform": "slack",
+        "sender_id": sender,
+        "recipient_id": ours if ours != sender else None,
+        "conversation_id": channel,
+        "sent_at": _ms(message.ts),
+        "text": _text(message.text or ""),
+        "in_reply_to": f"{channel}:{message.thread_ts}" if message.thread_ts and answered else None,
+        "attachments": len(message.files),
+    }
+
+
+def _ms(ts: str) -> int:
+    try:
+        return int(float(ts) * 1000)
+    except (ValueError, OverflowError):
+        raise BadRecord(Fault.BAD_TIME, "ts") from None
+
+
+def _text(marked: str) -> str:
+    """The text as people see it, and where its links go."""
+    return html.unescape(_MARKED.sub(_shown, marked))
+
+
+def _shown(found: re.Match[str]) -> str:
+    sign, target, label = found.groups()
+    if sign:
+        return sign + (label or target)
+    return f"{label} {target}" if label and label not in target else target

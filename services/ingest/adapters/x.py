@@ -1,0 +1,190 @@
+"""X: Account Activity payloads (`direct_message_events`) and the v2 API's `dm_events`.
+
+Links are written as the sender meant them: X puts t.co in their place, and would make all links one host.
+Source: X developer documentation, Account Activity data objects; Direct Messages lookup (v2).
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+from services import codec
+
+
+class Link(msgspec.Struct, frozen=True):
+    url: str = ""
+    expanded_url: str | None = None
+
+
+class Entities(msgspec.Struct, frozen=True):
+    urls: list[Link] = []
+
+
+class Data(msgspec.Struct, frozen=True):
+    text: str = ""
+    entities: Entities | None = None
+    attachment: dict[str, Any] | None = None
+
+
+class Target(msgspec.Struct, frozen=True):
+    recipient_id: str
+
+
+class Create(msgspec.Struct, frozen=True):
+    target: Target
+    sender_id: str
+    message_data: Data
+
+
+class Activity(msgspec.Struct, frozen=True):
+    id: str
+    type: str
+    created_timestamp: int | None = None
+    message_create: Create | None = None
+
+
+class ActivityUser(msgspec.Struct, frozen=True):
+    name: str | None = None
+    screen_name: str | None = None
+    created_timestamp: int | None = None
+    followers_count: int | None = None
+    friends_count: int | None = None
+    verified: bool | None = None
+
+
+class Activities(msgspec.Struct, frozen=True):
+    direct_message_events: list[Activity] = []
+    users: dict[str, ActivityUser] = {}
+
+
+class Metrics(msgspec.Struct, frozen=True):
+    followers_count: int | None = None
+    following_count: int | None = None
+
+
+class User(msgspec.Struct, frozen=True):
+    id: str
+    name: str | None = None
+    username: str | None = None
+    created_at: str | None = None
+    verified: bool | None = None
+    public_metrics: Metrics = Metrics()
+
+
+class DmEvent(msgspec.Struct, frozen=True):
+    id: str
+    event_type: str | None = None
+    text: str = ""
+    sender_id: str | None = None
+    dm_conversation_id: str | None = None
+    created_at: str | None = None
+    participant_ids: list[str] = []
+    attachments: dict[str, Any] | None = None
+    entities: Entities | None = None
+
+
+class Includes(msgspec.Struct, frozen=True):
+    users: list[User] = []
+
+
+class DmEvents(msgspec.Struct, frozen=True):
+    data: list[DmEvent] | DmEvent = []
+    includes: Includes = Includes()
+
+
+def claims(document: Mapping[str, Any]) -> bool:
+    """Whether a document is a payload of X."""
+    if "direct_message_events" in document or "for_user_id" in document or "dm_conversation_id" in document:
+        return True
+    data = document.get("data")
+    first = data[0] if isinstance(data, list) and data else data
+    return isinstance(first, dict) and "event_type" in first and "id" in first
+
+
+def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """The direct messages of a payload; raises BadRecord."""
+    if "direct_message_events" in document or "for_user_id" in document:
+        yield from _activities(codec.convert(document, Activities, strict=False))
+    else:
+        whole = document if "data" in document else {"data": document}
+        yield from _dm_events(codec.convert(whole, DmEvents))
+
+
+def _activities(payload: Activities) -> Iterator[dict[str, Any]]:
+    for activity in payload.direct_message_events:
+        create = activity.message_create
+        if activity.type != "message_create" or create is None:
+            continue
+        data = create.message_data
+        yield {
+            "event_id": activity.id,
+            "platform": "x",
+            "sender_id": create.sender_id,
+            "recipient_id": create.target.recipient_id,
+            "sent_at": activity.created_timestamp,
+            "text": _with_links(data.text, data.entities),
+            "attachments": int(data.attachment is not None),
+            "sender": _activity_person(payload.users.get(create.sender_id)),
+            "recipient": _activity_person(payload.users.get(create.target.recipient_id)),
+        }
+
+
+def _activity_person(user: ActivityUser | None) -> dict[str, Any] | None:
+    if user is None:
+        return None
+    return {
+        "handle": user.screen_name,
+        "display_name": user.name,
+        "created_at": user.created_timestamp,
+        "followers": user.followers_count,
+        "following": user.friends_count,
+        "verified": user.verified,
+    }
+
+
+def _dm_events(payload: DmEvents) -> Iterator[dict[str, Any]]:
+    users = {user.id: user for user in payload.includes.users}
+    for one in payload.data if isinstance(payload.data, list) else [payload.data]:
+        if one.event_type not in (None, "MessageCreate"):
+            continue
+        others = _others(one)
+        yield {
+            "event_id": one.id,
+            "platform": "x",
+            "sender_id": one.sender_id,
+            "recipient_id": others[0] if len(others) == 1 else None,
+            "recipients": others or None,
+            "conversation_id": one.dm_conversation_id,
+            "sent_at": one.created_at,
+            "text": _with_links(one.text, one.entities),
+            "attachments": len((one.attachments or {}).get("media_keys") or ()),
+            "sender": _person(users.get(one.sender_id or "")),
+            "recipient": _person(users.get(others[0])) if len(others) == 1 else None,
+        }
+
+
+def _others(one: DmEvent) -> Sequence[str]:
+    """The other members, as far as the event tells: a conversation of two is named by both (`1-2`)."""
+    members = one.participant_ids or (one.dm_conversation_id or "").split("-")
+    return [member for member in members if member != one.sender_id] if len(members) > 1 else []
+
+
+def _person(user: User | None) -> dict[str, Any] | None:
+    if user is None:
+        return None
+    return {
+        "handle": user.username,
+        "display_name": user.name,
+        "created_at": user.created_at,
+        "followers": user.public_metrics.followers_count,
+        "following": user.public_metrics.following_count,
+        "verified": user.verified,
+    }
+
+
+def _with_links(text: str, entities: Entities | None) -> str:
+    for link in entities.urls if entities else ():
+        if link.url and link.expanded_url:
+            text = text.replace(link.url, link.expanded_url)
+    return text

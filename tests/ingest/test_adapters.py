@@ -1,0 +1,334 @@
+"""The platforms' own payloads: each direct message in them comes out as a native event, and nothing else does."""
+
+from typing import Any
+
+import pytest
+
+from services import codec
+from services.errors import BadRecord, Fault
+from services.ingest.adapters import Form, unwrap
+from services.ingest.event import message
+from services.records import Message
+from tests.builders import NOON_MS, Record
+
+NOON = "2026-11-25T12:00:00.000Z"
+SNOWFLAKE = str((NOON_MS - 1_420_070_400_000) << 22)
+
+
+def x_activity(**parts: Any) -> dict[str, Any]:
+    create = {
+        "type": "message_create",
+        "id": "9001",
+        "created_timestamp": str(NOON_MS),
+        "message_create": {
+            "target": {"recipient_id": "42"},
+            "sender_id": "17",
+            "source_app_id": "3",
+            "message_data": {
+                "text": "the tide tables are at https://t.co/abc",
+                "entities": {"urls": [{"url": "https://t.co/abc", "expanded_url": "https://tides.example/nov"}]},
+            },
+        },
+    }
+    users = {"17": {"id": "17", "screen_name": "bea", "name": "Bea", "created_timestamp": "1500000000000"}}
+    return {"for_user_id": "42", "direct_message_events": [create | parts], "users": users}
+
+
+def x_dm(**parts: Any) -> dict[str, Any]:
+    return {
+        "id": "9002",
+        "event_type": "MessageCreate",
+        "text": "are you at the quay?",
+        "sender_id": "17",
+        "dm_conversation_id": "17-42",
+        "created_at": NOON,
+    } | parts
+
+
+def status(**parts: Any) -> dict[str, Any]:
+    return {
+        "id": "11",
+        "created_at": NOON,
+        "visibility": "direct",
+        "account": {"id": "17", "acct": "bea@tides.example", "display_name": "Bea", "followers_count": -1},
+        "content": '<p>@ana look: <a href="https://tides.example/nov"><span class="invisible">https://</span>'
+        '<span class="ellipsis">tides.example</span><span class="invisible">/nov</span></a></p><p>R &amp; B<br>Bea</p>',
+        "mentions": [{"id": "42", "acct": "ana"}],
+        "media_attachments": [],
+    } | parts
+
+
+def bsky(**parts: Any) -> dict[str, Any]:
+    return {
+        "$type": "chat.bsky.convo.defs#messageView",
+        "id": "3k1",
+        "rev": "r1",
+        "text": "né? tides.example/…",
+        "facets": [{"index": {"byteStart": 5, "byteEnd": 22}, "features": [{"uri": "https://tides.example/nov"}]}],
+        "sender": {"did": "did:plc:bea"},
+        "sentAt": NOON,
+    } | parts
+
+
+def bsky_log(**parts: Any) -> dict[str, Any]:
+    created = {"$type": "chat.bsky.convo.defs#logCreateMessage", "rev": "r1", "convoId": "c-1", "message": bsky()}
+    return {"cursor": "r2", "logs": [created | parts]}
+
+
+def discord(**parts: Any) -> dict[str, Any]:
+    written = {
+        "id": SNOWFLAKE,
+        "type": 0,
+        "channel_id": "77",
+        "author": {"id": SNOWFLAKE, "username": "bea", "global_name": "Bea"},
+        "content": "shall I bring the gauge?",
+        "timestamp": "2026-11-25T12:00:00.000000+00:00",
+        "edited_timestamp": None,
+        "attachments": [],
+    }
+    return {"op": 0, "s": 3, "t": "MESSAGE_CREATE", "d": written | parts}
+
+
+def telegram(kind: str = "message", **parts: Any) -> dict[str, Any]:
+    written = {
+        "message_id": 5,
+        "from": {"id": 17, "is_bot": False, "first_name": "Bea", "last_name": "Ito", "username": "bea"},
+        "chat": {"id": 17, "type": "private"},
+        "date": NOON_MS // 1000,
+        "text": "🌊 see here",
+        "entities": [{"type": "text_link", "offset": 7, "length": 4, "url": "https://tides.example/nov"}],
+    }
+    return {"update_id": 1, kind: written | parts}
+
+
+def slack(**parts: Any) -> dict[str, Any]:
+    event = {
+        "type": "message",
+        "channel": "D1",
+        "channel_type": "im",
+        "user": "U17",
+        "ts": f"{NOON_MS // 1000}.000200",
+        "text": "R &amp; B: <https://tides.example/nov|the tables>, <@U42>",
+    }
+    return {
+        "type": "event_callback",
+        "team_id": "T1",
+        "event_id": "Ev1",
+        "event_time": NOON_MS // 1000,
+        "authorizations": [{"user_id": "U42"}],
+        "event": event | parts,
+    }
+
+
+def matrix(content: dict[str, Any] | None = None, **parts: Any) -> dict[str, Any]:
+    return {
+        "type": "m.room.message",
+        "room_id": "!quay:tides.example",
+        "event_id": "$1",
+        "sender": "@bea:tides.example",
+        "origin_server_ts": NOON_MS,
+        "content": {"msgtype": "m.text", "body": "low water at six"} | (content or {}),
+    } | parts
+
+
+def taken(document: dict[str, Any]) -> list[Message]:
+    record = Record(codec.dumps(document), timestamp=NOON_MS)
+    return [message(event, NOON_MS) for _, event in unwrap(record, record.value or b"")]
+
+
+@pytest.mark.parametrize(
+    ("document", "form", "expected"),
+    [
+        (x_activity(), Form.X, ("9001", "17", ("42",), "the tide tables are at https://tides.example/nov")),
+        ({"data": [x_dm()], "meta": {}}, Form.X, ("9002", "17", ("42",), "are you at the quay?")),
+        ({"data": x_dm()}, Form.X, ("9002", "17", ("42",), "are you at the quay?")),
+        (status(), Form.MASTODON, ("11", "17", ("42",), "@ana look: https://tides.example/nov\nR & B\nBea")),
+        (
+            {"stream": ["direct"], "event": "conversation", "payload": codec.dumps({"last_status": status()}).decode()},
+            Form.MASTODON,
+            ("11", "17", ("42",), "@ana look: https://tides.example/nov\nR & B\nBea"),
+        ),
+        (bsky_log(), Form.BLUESKY, ("3k1", "did:plc:bea", (), "né? https://tides.example/nov")),
+        (
+            {"id": "c-1", "members": [{"did": "did:plc:bea"}, {"did": "did:plc:ana"}], "lastMessage": bsky()},
+            Form.BLUESKY,
+            ("3k1", "did:plc:bea", ("did:plc:ana",), "né? https://tides.example/nov"),
+        ),
+        (discord(), Form.DISCORD, (SNOWFLAKE, SNOWFLAKE, (), "shall I bring the gauge?")),
+        (telegram(), Form.TELEGRAM, ("17:5", "17", (), "🌊 see here https://tides.example/nov")),
+        (
+            telegram("business_message", business_connection_id="b-1"),
+            Form.TELEGRAM,
+            ("17:5", "17", ("b-1",), "🌊 see here https://tides.example/nov"),
+        ),
+        (
+            slack(),
+            Form.SLACK,
+            (f"D1:{NOON_MS // 1000}.000200", "U17", ("U42",), "R & B: the tables https://tides.example/nov, @U42"),
+        ),
+        ({"events": [matrix()]}, Form.MATRIX, ("$1", "@bea:tides.example", (), "low water at six")),
+        (
+            {"next_batch": "s1", "rooms": {"join": {"!quay:tides.example": {"timeline": {"events": [matrix()]}}}}},
+            Form.MATRIX,
+            ("$1", "@bea:tides.example", (), "low water at six"),
+        ),
+    ],
+    ids=lambda value: value.value if isinstance(value, Form) else "",
+)
+def test_a_direct_message_comes_out_of_its_payload(
+    document: dict[str, Any], form: Form, expected: tuple[str, str, tuple[str, ...], str]
+) -> None:
+    record = Record(codec.dumps(document))
+    assert [found for found, _ in unwrap(record, record.value or b"")] == [form]
+    (one,) = taken(document)
+    assert (one.event_id, one.sender_id, one.recipients, one.text) == expected
+    assert (one.sent_ms, one.platform) == (NOON_MS, form.value)
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"for_user_id": "42", "follow_events": [{"type": "follow"}]},
+        x_activity(type="welcome_message_create"),
+        {"data": [x_dm(event_type="ParticipantsJoin", text="")]},
+        {"for_user_id": "42", "direct_message_events": []},
+        status(visibility="public"),
+        {"event": "delete", "payload": "11", "stream": ["user"]},
+        {"event": "account.created", "object": {"id": "1"}},
+        {"id": "8", "type": "favourite", "account": {"id": "17"}, "status": status(visibility="private")},
+        {"logs": [], "cursor": "r"},
+        bsky_log(**{"$type": "chat.bsky.convo.defs#logReadMessage"}),
+        bsky_log(message={"$type": "chat.bsky.convo.defs#deletedMessageView", "id": "3k1"}),
+        discord(guild_id="1"),
+        discord(type=7),
+        {"op": 11, "d": None, "t": None},
+        {"op": 0, "t": "TYPING_START", "d": {"channel_id": "77", "user_id": "1"}},
+        telegram(chat={"id": -5, "type": "supergroup"}),
+        {"update_id": 1, "callback_query": {"id": "1"}},
+        {"ok": True, "result": []},
+        slack(channel_type="channel"),
+        slack(subtype="message_deleted"),
+        {"type": "url_verification", "challenge": "x"},
+        {"events": []},
+        matrix(type="m.room.member"),
+    ],
+    ids=str,
+)
+def test_what_is_no_direct_message_is_passed_over(document: dict[str, Any]) -> None:
+    assert taken(document) == []
+
+
+@pytest.mark.parametrize(
+    ("first", "edit"),
+    [
+        (status(), status(edited_at="2026-11-25T12:05:00Z", content="<p>later</p>")),
+        (
+            discord(),
+            discord(edited_timestamp="2026-11-25T12:05:00+00:00", content="later") | {"t": "MESSAGE_UPDATE"},
+        ),
+        (telegram(), telegram("edited_message", edit_date=NOON_MS // 1000 + 300, text="later", entities=[])),
+        (
+            slack(),
+            slack(
+                subtype="message_changed",
+                message={
+                    "user": "U17",
+                    "text": "later",
+                    "ts": f"{NOON_MS // 1000}.000200",
+                    "edited": {"user": "U17", "ts": f"{NOON_MS // 1000 + 300}.0"},
+                },
+            ),
+        ),
+        (
+            matrix(),
+            matrix(
+                {
+                    "body": "* later",
+                    "m.new_content": {"msgtype": "m.text", "body": "later"},
+                    "m.relates_to": {"rel_type": "m.replace", "event_id": "$1"},
+                },
+                event_id="$2",
+                origin_server_ts=NOON_MS + 300_000,
+            ),
+        ),
+    ],
+    ids=["mastodon", "discord", "telegram", "slack", "matrix"],
+)
+def test_an_edit_is_a_higher_revision_of_the_same_event(first: dict[str, Any], edit: dict[str, Any]) -> None:
+    (before,), (after,) = taken(first), taken(edit)
+    assert before.event_id == after.event_id
+    assert before.conversation_id == after.conversation_id
+    assert after.revision > before.revision == 0
+    assert after.text == "later"
+
+
+@pytest.mark.parametrize(
+    ("own", "others"),
+    [
+        (
+            status(in_reply_to_id="10", in_reply_to_account_id="17"),
+            status(in_reply_to_id="10", in_reply_to_account_id="42"),
+        ),
+        (
+            discord(message_reference={"message_id": "6"}, referenced_message={"author": {"id": SNOWFLAKE}}),
+            discord(message_reference={"message_id": "6"}, referenced_message={"author": {"id": "1"}}),
+        ),
+        (
+            telegram(reply_to_message={"message_id": 4, "from": {"id": 17}}),
+            telegram(reply_to_message={"message_id": 4, "from": {"id": 99}}),
+        ),
+        (slack(thread_ts="1.0", parent_user_id="U17"), slack(thread_ts="1.0", parent_user_id="U42")),
+    ],
+    ids=["mastodon", "discord", "telegram", "slack"],
+)
+def test_only_an_answer_to_somebody_else_is_an_answer(own: dict[str, Any], others: dict[str, Any]) -> None:
+    assert taken(own)[0].in_reply_to is None
+    assert taken(others)[0].in_reply_to is not None
+
+
+def test_an_answer_in_matrix_is_read_without_what_it_quotes() -> None:
+    quoting = {
+        "body": "> <@ana:x> free e-book?\n> really\n\nno thanks",
+        "m.relates_to": {"m.in_reply_to": {"event_id": "$0"}},
+    }
+    assert taken(matrix(quoting))[0].text == "no thanks"
+
+
+def test_an_encrypted_message_is_a_message_without_text() -> None:
+    sealed = matrix({"algorithm": "m.megolm.v1.aes-sha2", "msgtype": "", "body": ""}, type="m.room.encrypted")
+    assert taken(sealed)[0].text == ""
+
+
+def test_a_payload_may_hold_several_messages() -> None:
+    both = {"data": [x_dm(), x_dm(id="9003", text="no?")]}
+    assert [one.event_id for one in taken(both)] == ["9002", "9003"]
+
+
+def test_a_payload_may_come_in_a_cloudevent() -> None:
+    envelope = {"specversion": "1.0", "id": "ce-1", "type": "dm", "source": "hooks", "data": slack()}
+    assert taken(envelope)[0].sender_id == "U17"
+
+
+def test_the_age_of_a_discord_account_is_in_its_id() -> None:
+    sender = taken(discord())[0].sender
+    assert sender is not None
+    assert sender.created_ms == NOON_MS
+
+
+@pytest.mark.parametrize(
+    ("document", "fault", "field"),
+    [
+        (slack(ts=None), Fault.WRONG_TYPE, "event.ts"),
+        (slack(ts="noon"), Fault.BAD_TIME, "ts"),
+        (telegram(date="noon"), Fault.WRONG_TYPE, "date"),
+        ({"for_user_id": "1", "direct_message_events": 7}, Fault.WRONG_TYPE, "direct_message_events"),
+        (discord(author={}), Fault.MISSING_FIELD, "author.id"),
+        ({"events": [matrix(sender=None)]}, Fault.WRONG_TYPE, "sender"),
+        (bsky(), Fault.NO_RECIPIENT, ""),
+    ],
+    ids=["slack", "slack time", "telegram", "x", "discord", "matrix", "bluesky without its conversation"],
+)
+def test_a_broken_payload_names_its_field(document: dict[str, Any], fault: Fault, field: str) -> None:
+    with pytest.raises(BadRecord) as refused:
+        taken(document)
+    assert (refused.value.fault, refused.value.field) == (fault, field)

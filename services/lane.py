@@ -45,6 +45,14 @@ class Work(Protocol):
     def run(self, records: Sequence[Inbound], now_ms: int) -> list[Output]:
         """Take in a batch and return all that it gives."""
 
+    def resume(self, metadata: str, lanes: int) -> None:
+        """Take up what was committed with the offset; `lanes`: the partitions of the topic."""
+        return
+
+    def metadata(self) -> str:
+        """What to commit with the offset of the batch that was taken in last."""
+        return ""
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -131,12 +139,13 @@ class Lane:
     async def _start(self) -> None:
         self._tick()
         await self._retry(self._sender.start)
-        await self._sender.learn(self._plan.writes)
+        await self._sender.learn((*self._plan.writes, self._plan.topic))
         await self._retry(self._reader.start)
         self._work = self._plan.open(self._partition, self._sender.locate)
         begin = await self._reader.begin()
         committed = await self._membership.committed(self._partition)
         self.position = max(begin, committed.offset or 0)
+        self._work.resume(committed.metadata, self._sender.count(self._plan.topic))
         if self._plan.rebuilds and self.position > begin:
             with metrics.LANE_REBUILD.labels(self._plan.service).time():
                 await self._rebuild(begin, self.position)
@@ -164,16 +173,16 @@ class Lane:
         began = time.perf_counter()
         outputs = await self._shell.in_thread(self._work.run, records, int(time.time() * 1000))
         staged = time.perf_counter()
-        await self._deliver(outputs, records[-1].offset + 1)
+        await self._deliver(outputs, records[-1].offset + 1, self._work.metadata())
         self._count_stage.observe(staged - began)
         self._count_commit.observe(time.perf_counter() - staged)
         self._count(records, outputs)
 
-    async def _deliver(self, outputs: list[Output], offset: int) -> None:
+    async def _deliver(self, outputs: list[Output], offset: int, metadata: str) -> None:
         """Commit the batch, however often it takes; raises Fenced."""
         while True:
             try:
-                await self._commit(await self._shell.in_thread(self._sender.pack, outputs), offset)
+                await self._commit(await self._shell.in_thread(self._sender.pack, outputs), offset, metadata)
                 self.position = offset
                 return
             except Unavailable as error:
@@ -183,12 +192,12 @@ class Lane:
                 return
             metrics.LANE_FAILURES.labels(self._plan.service, "sent_again").inc()
 
-    async def _commit(self, packed: Packed, offset: int) -> None:
+    async def _commit(self, packed: Packed, offset: int, metadata: str) -> None:
         if self._exactly_once:
-            await self._sender.transact(packed, self._membership, self._partition, offset, "")
+            await self._sender.transact(packed, self._membership, self._partition, offset, metadata)
         else:
             await self._sender.send(packed)
-            await self._membership.commit(self._partition, offset, "")
+            await self._membership.commit(self._partition, offset, metadata)
 
     async def _happened(self, offset: int) -> bool:
         """After a failure: a new producer settles the open transaction, and only then is the committed offset true."""

@@ -13,7 +13,7 @@ from services import settings as environment
 from services.cli import brokers
 from services.cli.brokers import Broker
 from services.kafka import Admin, Reader, Sender
-from services.lane import Lane, Plan, Service
+from services.lane import Lane, Plan, Service, Work
 from services.records import Inbound, Output
 from services.settings import Settings
 from services.topics import DEAD_LETTER, EVENTS, MESSAGES, TOPICS
@@ -25,7 +25,7 @@ _prefixes = (f"lane{number}-" for number in count())
 
 
 @dataclass
-class Copy:
+class Copy(Work):
     """Work that copies records and remembers how many it has seen: its state."""
 
     partition: int

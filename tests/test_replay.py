@@ -125,6 +125,19 @@ def test_a_community_may_welcome_newsletters_and_another_not_even_a_thank_you(
     assert (decision.verdict == "quarantine") is verdict, decision.reasons
 
 
+@pytest.mark.parametrize(("lanes", "held"), [("1", 4), ("2", 2)])
+def test_a_budget_takes_part_and_each_lane_spends_its_own_share(
+    lanes: str, held: int, tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    rules = tmp_path / "policy.toml"
+    rules.write_text("[default]\nthreshold = 0.5\nbudget = 4\n")
+    events = [event(event_id=f"e-{n}", sent_at=moment(n)) for n in range(9)]
+    common = (write(tmp_path / "events.jsonl", *events), "--text-score", "0.9", "--policy", str(rules))
+    _, decisions, _ = run(capfdbinary, *common, "--partitions", lanes)
+    assert [decision.mode for decision in decisions] == ["enforce"] * held + ["shadow"] * (9 - held)
+    assert {decision.degraded for decision in decisions[held:]} == {("budget_exhausted",)}
+
+
 def test_flips_between_two_policies_are_counted(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     strict, mild = tmp_path / "strict.toml", tmp_path / "mild.toml"
     strict.write_text("[default]\nthreshold = 0.2\n")

@@ -21,6 +21,7 @@ PURE = [
 ]
 PURE += ["ingest/adapters/cloudevents", "classify/stage", "classify/behaviour", "classify/memory", "classify/text"]
 PURE += ["classify/fingerprint", "classify/campaign_window", "action/stage", "action/policy"]
+PURE += ["action/budget", "action/lines"]
 # library -> the modules that may import it
 ONLY = {
     "orjson": {"codec"},

@@ -12,15 +12,16 @@ import uvloop
 
 from services import codec, metrics
 from services.action import policy
+from services.action.budget import Budget
 from services.action.stage import SERVICE, Batch, act
 from services.errors import BadRecord, BadSetup
 from services.kafka import View
-from services.lane import Plan, Service
+from services.lane import Plan, Service, Work
 from services.observe import event
 from services.process import launch
-from services.records import Decision, Inbound, Mode, Output, Standing, Verdict
+from services.records import Campaign, Decision, Inbound, Mode, Output, Standing, Verdict
 from services.settings import Settings
-from services.topics import DEAD_LETTER, DECISIONS, QUARANTINE, SCORES, STANDING
+from services.topics import CAMPAIGNS, DEAD_LETTER, DECISIONS, QUARANTINE, SCORES, STANDING
 
 POLL_SECONDS = 1.0
 
@@ -83,19 +84,53 @@ class Standings:
 
 
 @dataclass(slots=True)
-class Action:
+class Confirmed:
+    """The campaigns that reviews found unwelcome, by id, and until when: of `dm.campaigns` the reviews alone."""
+
+    until_ms: dict[str, int] = field(default_factory=dict)
+
+    def apply(self, record: Inbound) -> None:
+        name, _, review = (record.key or b"").decode(errors="replace").partition("/")
+        if not review:
+            return
+        self.until_ms.pop(name, None)
+        try:
+            campaign = None if record.value is None else codec.decode(record.value, Campaign)
+        except BadRecord as bad:
+            metrics.DEAD_LETTERS.labels(SERVICE, bad.fault.value).inc()
+            event(log, "campaign_ignored", logging.ERROR, why=bad.fault.value, offset=record.offset)
+            return
+        if campaign is not None and campaign.confirmed:
+            self.until_ms[name] = campaign.expires_ms
+
+    def holds(self, campaign_id: str, event_ms: int) -> bool:
+        return self.until_ms.get(campaign_id, 0) > event_ms
+
+
+@dataclass(slots=True)
+class Action(Work):
     """A lane's work: the stage, and the counting around it."""
 
     file: PolicyFile
     standings: Standings
     shadow: bool
+    budget: Budget
 
     def replay(self, records: Sequence[Inbound]) -> None:
         """Nothing to remember."""
 
+    def resume(self, metadata: str, lanes: int) -> None:
+        self.budget.lanes = lanes
+        self.budget.resume(metadata)
+
+    def metadata(self) -> str:
+        return self.budget.written()
+
     def run(self, records: Sequence[Inbound], now_ms: int) -> list[Output]:
-        batch = act(records, self.file.policy, self.standings.held.get, self.shadow, now_ms)
+        batch = act(records, self.file.policy, self.standings.held.get, self.shadow, now_ms, self.budget)
         _count(batch, now_ms)
+        for tenant in self.budget.ran_out():
+            event(log, "budget_exhausted", logging.WARNING, tenant=tenant, lane=self.budget.lane)
         return batch.outputs
 
 
@@ -124,17 +159,18 @@ def _count_reasons(decision: Decision) -> None:
 
 def service(settings: Settings) -> Service:
     """Action, wired."""
-    file, standings = PolicyFile(settings.policy), Standings()
+    file, standings, confirmed = PolicyFile(settings.policy), Standings(), Confirmed()
 
     def open_lane(partition: int, locate: Callable[[str, bytes], int]) -> Action:
-        return Action(file, standings, settings.mode is Mode.SHADOW)
+        budget = Budget(lane=partition, is_confirmed=confirmed.holds)
+        return Action(file, standings, settings.mode is Mode.SHADOW, budget)
 
     plan = Plan(
         SERVICE,
         SCORES,
         (DECISIONS, QUARANTINE, DEAD_LETTER),
         open_lane,
-        views=(View(settings, STANDING, standings.apply),),
+        views=(View(settings, STANDING, standings.apply), View(settings, CAMPAIGNS, confirmed.apply)),
         background=(file.watch,),
     )
     return Service(plan, settings)

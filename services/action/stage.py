@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from services import codec
+from services.action.budget import Budget
 from services.action.policy import SIGNALS, Lacking, Policy, Tenant
 from services.deadletter import dead_letter
 from services.errors import BadRecord, Fault
@@ -16,6 +17,7 @@ from services.records import (
     VERSION,
     Bond,
     Decision,
+    Degraded,
     Evidence,
     Inbound,
     Message,
@@ -53,7 +55,14 @@ class Batch:
     faults: Counter[Fault] = field(default_factory=Counter)
 
 
-def act(records: Sequence[Inbound], policy: Policy, find_standing: FindStanding, shadow: bool, now_ms: int) -> Batch:
+def act(
+    records: Sequence[Inbound],
+    policy: Policy,
+    find_standing: FindStanding,
+    shadow: bool,
+    now_ms: int,
+    budget: Budget | None = None,
+) -> Batch:
     """Decide a batch. `shadow` puts every tenant in shadow; `now_ms` is when the decisions are made."""
     batch = Batch()
     for record in records:
@@ -63,14 +72,21 @@ def act(records: Sequence[Inbound], policy: Policy, find_standing: FindStanding,
             batch.faults[bad.fault] += 1
             batch.outputs.append(dead_letter(record, bad.fault, SERVICE, now_ms))
             continue
-        decision = decide(score, policy, find_standing, shadow, now_ms)
+        decision = decide(score, policy, find_standing, shadow, now_ms, budget)
         batch.decisions.append((decision, score.message))
         batch.outputs.extend(_outputs(record, decision, score))
     return batch
 
 
-def decide(score: Score, policy: Policy, find_standing: FindStanding, shadow: bool, now_ms: int) -> Decision:
-    """One score's decision."""
+def decide(
+    score: Score,
+    policy: Policy,
+    find_standing: FindStanding,
+    shadow: bool,
+    now_ms: int,
+    budget: Budget | None = None,
+) -> Decision:
+    """One score's decision; what it costs is taken from the budget, if there is one."""
     message = score.message
     tenant = policy.of(message.tenant)
     readable = not message.unreadable
@@ -81,6 +97,9 @@ def decide(score: Score, policy: Policy, find_standing: FindStanding, shadow: bo
     mode = Mode.SHADOW if shadow else tenant.mode
     if tenant.degraded and score.degraded and override is None:
         verdict, mode = _lacking(tenant.lacking(score.degraded), verdict, mode)
+    degraded = score.degraded
+    if verdict is Verdict.QUARANTINE and mode is Mode.ENFORCE and _is_over(score, tenant, override, budget):
+        mode, degraded = Mode.SHADOW, (*degraded, Degraded.BUDGET_EXHAUSTED)
     return Decision(
         v=VERSION,
         decision_id=decision_id(message.tenant, message.platform, message.event_id, message.revision, FIRST),
@@ -106,7 +125,7 @@ def decide(score: Score, policy: Policy, find_standing: FindStanding, shadow: bo
         expires_at=_expiry(message, tenant) if verdict is Verdict.QUARANTINE else None,
         model=score.model,
         policy=PolicyRef(version=policy.version),
-        degraded=score.degraded,
+        degraded=degraded,
         sent_at=codec.rfc3339(message.sent_ms) if readable else None,
         ingested_at=codec.rfc3339(message.received_ms),
         decided_at=codec.rfc3339(now_ms),
@@ -117,6 +136,14 @@ def _verdict(caught: bool, override: Override | None) -> Verdict:
     if override is not None:
         caught = override is Override.BLOCK
     return Verdict.QUARANTINE if caught else Verdict.ALLOW
+
+
+def _is_over(score: Score, tenant: Tenant, override: Override | None, budget: Budget | None) -> bool:
+    """Whether the tenant's budget is spent. What a block holds costs nothing."""
+    if budget is None or tenant.budget is None or override is Override.BLOCK:
+        return False
+    message = score.message
+    return budget.is_over(message.tenant, tenant.budget, score.campaign_id, message.event_ms)
 
 
 def _lacking(answer: Lacking, verdict: Verdict, mode: Mode) -> tuple[Verdict, Mode]:

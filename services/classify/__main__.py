@@ -15,7 +15,7 @@ from services.classify.scorer import ModelFolder, Scorer
 from services.classify.stage import SERVICE, Batch, Locate, State, classify, read, remember
 from services.errors import BadRecord, BadSetup
 from services.kafka import View
-from services.lane import Plan, Service
+from services.lane import Plan, Service, Work
 from services.observe import event
 from services.process import launch
 from services.records import Campaign, Inbound, Output
@@ -73,7 +73,7 @@ class Campaigns:
 
 
 @dataclass(slots=True)
-class Classify:
+class Classify(Work):
     """A lane's work: the stage, its state, and the counting around it."""
 
     partition: int

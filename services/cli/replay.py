@@ -13,6 +13,7 @@ from rich.progress import track
 
 from services import codec, settings
 from services.action import policy
+from services.action.budget import Budget
 from services.action.stage import decide
 from services.classify.campaign_window import Campaigns, LiveCampaigns
 from services.classify.memory import Memory
@@ -21,7 +22,8 @@ from services.classify.stage import Scorer, State, TextScore, is_new, observe, o
 from services.errors import BadRecord
 from services.ingest.adapters import unwrap
 from services.ingest.event import message, unreadable
-from services.records import Decision, Message, Mode, Verdict
+from services.kafka import partition_of
+from services.records import Decision, Message, Mode, Verdict, scoped
 
 HELP = "run events from files through the stages, and print their decisions"
 BATCH = 256
@@ -34,8 +36,18 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--text-score", type=_probability, metavar="P", help="give every text this score: behaviour alone decides"
     )
+    parser.add_argument(
+        "--partitions", type=_count, metavar="N", help="lanes that share a budget (default: DOORMAN_PARTITIONS)"
+    )
     parser.add_argument("--diff", type=Path, metavar="OTHER.jsonl", help="compare with decisions of another replay")
     parser.add_argument("--max-flips", type=int, default=0, metavar="N", help="with --diff: exit 1 past N flips (0)")
+
+
+def _count(value: str) -> int:
+    number = int(value)
+    if not 1 <= number <= 1024:
+        raise argparse.ArgumentTypeError("must be from 1 to 1024")
+    return number
 
 
 def _probability(value: str) -> float:
@@ -54,8 +66,9 @@ def run(args: argparse.Namespace) -> int:
     lines = Lines(Console(stderr=True))
     messages = sorted(_messages(args.files, lines), key=lambda taken: taken.event_ms)
     flips = Flips.read(args.diff) if args.diff else None
+    lanes = args.partitions or configured.partitions
     shadow = configured.mode is Mode.SHADOW
-    for decision in replay(_shown(messages, lines.console), scorer, rules, shadow=shadow):
+    for decision in replay(_shown(messages, lines.console), scorer, rules, shadow=shadow, lanes=lanes):
         sys.stdout.buffer.write(codec.encode(decision) + b"\n")
         if flips is not None:
             flips.compare(decision)
@@ -74,8 +87,10 @@ def replay(
     *,
     shadow: bool = False,
     whole: bool = True,
+    lanes: int = 1,
 ) -> Iterator[Decision]:
-    """The decisions on messages in their order, as one lane makes them. `whole`: they are the whole history."""
+    """The decisions on messages in their order. `whole`: they are the whole history; `lanes` share the budgets."""
+    budgets = [Budget(lane, lanes) for lane in range(lanes)]
     state = State(memory=Memory(whole=whole))
     campaigns, live = Campaigns(), LiveCampaigns()
     for batch in _batches(messages):
@@ -86,10 +101,15 @@ def replay(
                 observe(taken, state)
                 continue
             score, sighting = one(taken, text_score, state, scorer, live.find)
-            yield decide(score, rules, lambda _: None, shadow, taken.received_ms)
+            budget = budgets[_lane(taken, lanes)]
+            yield decide(score, rules, lambda _: None, shadow, taken.received_ms, budget)
             campaign = campaigns.sight(sighting) if sighting else None
             if campaign is not None:
                 live.apply(campaign.campaign_id, campaign)
+
+
+def _lane(taken: Message, lanes: int) -> int:
+    return partition_of(scoped(taken.tenant, taken.platform, taken.sender_id).encode(), lanes) if lanes > 1 else 0
 
 
 def _batches(messages: Iterable[Message]) -> Iterator[list[Message]]:

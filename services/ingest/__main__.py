@@ -10,7 +10,7 @@ from services import metrics
 from services.deadletter import Limit
 from services.errors import BadSetup
 from services.ingest.stage import SERVICE, Batch, ingest
-from services.lane import Plan, Service
+from services.lane import Plan, Service, Work
 from services.process import launch
 from services.records import Inbound, Output
 from services.settings import Settings
@@ -18,7 +18,7 @@ from services.topics import DEAD_LETTER, EVENTS, MESSAGES
 
 
 @dataclass(slots=True)
-class Ingest:
+class Ingest(Work):
     """A lane's work: the stage, and the counting around it."""
 
     partition_of: Callable[[bytes], int]

@@ -5,8 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from services import metrics
-from services.action.__main__ import PolicyFile
+from services import codec, metrics
+from services.action.__main__ import Confirmed, PolicyFile
+from services.records import VERSION, Campaign
+from tests.builders import NOON_MS, Record
 
 
 def loads(outcome: str) -> float:
@@ -33,3 +35,32 @@ def test_a_changed_policy_is_taken_and_a_wrong_one_refused_while_the_old_one_sta
     told = [record.fields for record in caplog.records if record.msg == "policy_refused"]  # type: ignore[attr-defined]
     assert [fields["kept"] for fields in told] == [file.policy.version] * 2
     assert f"{path}:2: default.threshold: 75" in told[0]["why"]
+
+
+def campaign(**parts: bool) -> bytes:
+    told = Campaign(
+        v=VERSION,
+        campaign_id="k-1",
+        tenant="default",
+        key="",
+        senders=0,
+        conversations=0,
+        first_ms=0,
+        last_ms=0,
+        expires_ms=NOON_MS,
+        **parts,
+    )
+    return codec.encode(told)
+
+
+def test_a_campaign_is_confirmed_by_its_review_until_that_ends() -> None:
+    confirmed = Confirmed()
+    confirmed.apply(Record(campaign(confirmed=True), key=b"k-1"))
+    assert not confirmed.holds("k-1", NOON_MS - 1), "the campaign's own record says nothing of reviews"
+    confirmed.apply(Record(campaign(confirmed=True), key=b"k-1/review/default"))
+    assert [confirmed.holds("k-1", NOON_MS - 1), confirmed.holds("k-1", NOON_MS)] == [True, False]
+    confirmed.apply(Record(campaign(exempt=True), key=b"k-1/review/default"))
+    assert not confirmed.holds("k-1", NOON_MS - 1)
+    for value in (b"{", campaign(confirmed=True), None):
+        confirmed.apply(Record(value, key=b"k-1/review/default"))
+    assert not confirmed.until_ms

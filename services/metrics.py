@@ -65,6 +65,7 @@ DECISION_LATENCY = Histogram(
 EVENT_AGE = Histogram(
     "doorman_event_age_seconds", "From event time to the decision; below 0 counts as 0.", buckets=_LATENCY
 )
+SHADOW_MODE = Gauge("doorman_shadow_mode_info", "1 while every tenant is in shadow, by setting or by command.")
 POLICY = Info("doorman_policy", "The policy in use.")
 POLICY_LOADS = Counter("doorman_policy_loads_total", "Attempts to load a changed policy file.", ["outcome"])
 

@@ -378,6 +378,16 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
     labelled_ms: int
 
 
+class Control(msgspec.Struct, frozen=True, kw_only=True):
+    """The switch for all tenants at once: the value of `dm.control`. `enforce` leaves the mode to the policies."""
+
+    v: int
+    mode: Mode
+    actor: str
+    reason: str
+    at_ms: int
+
+
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     """Who changed what, and why: the value of `dm.audit`."""
 

@@ -26,6 +26,7 @@ SIGHTINGS = "dm.sightings"
 CAMPAIGNS = "dm.campaigns"
 STANDING = "dm.standing"
 MEMORY = "dm.memory"
+CONTROL = "dm.control"
 AUDIT = "dm.audit"
 DEAD_LETTER = "dm.deadletter"
 
@@ -70,6 +71,7 @@ TOPICS: dict[str, Topic] = {
         Topic(CAMPAIGNS, "campaign", "live campaigns", None),
         Topic(STANDING, "sender", "strikes, blocks, trust, exempt pairs", None),
         Topic(MEMORY, "partition/bucket", "checkpoints of classify's lanes", None),
+        Topic(CONTROL, "mode", "the switch that puts every tenant in shadow", None),
         Topic(AUDIT, "actor", "who changed what, and why", 365 * DAY_MS),
         Topic(DEAD_LETTER, "as received", "what could not be used, as it came", 14 * DAY_MS),
     )

@@ -31,6 +31,7 @@ from services.records import (
     Campaign,
     Contact,
     Contacts,
+    Control,
     Correction,
     Corrections,
     Decision,
@@ -78,6 +79,7 @@ VALUES: dict[type[msgspec.Struct], str] = {
     Sightings: "dm.sightings.schema.json",
     Campaign: "dm.campaigns.schema.json",
     Standing: "dm.standing.schema.json",
+    Control: "dm.control.schema.json",
     AuditEntry: "dm.audit.schema.json",
 }
 
@@ -264,6 +266,7 @@ SAMPLES: list[msgspec.Struct] = [
         trust_until_ms=3,
         exempt={RECIPIENT: NOON_MS},
     ),
+    Control(v=VERSION, mode=Mode.SHADOW, actor="ana", reason="a wrong policy", at_ms=NOON_MS),
     AuditEntry(v=VERSION, audit_id="a-1", actor="ana", action="release", subject=SENDER, reason="mine", at_ms=NOON_MS),
 ]
 

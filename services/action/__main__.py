@@ -19,9 +19,9 @@ from services.kafka import View
 from services.lane import Plan, Service, Work
 from services.observe import event
 from services.process import launch
-from services.records import Campaign, Decision, Inbound, Mode, Output, Standing, Verdict
+from services.records import Campaign, Control, Decision, Inbound, Mode, Output, Standing, Verdict
 from services.settings import Settings
-from services.topics import CAMPAIGNS, DEAD_LETTER, DECISIONS, QUARANTINE, SCORES, STANDING
+from services.topics import CAMPAIGNS, CONTROL, DEAD_LETTER, DECISIONS, QUARANTINE, SCORES, STANDING
 
 POLL_SECONDS = 1.0
 
@@ -84,6 +84,28 @@ class Standings:
 
 
 @dataclass(slots=True)
+class Switch:
+    """What puts every tenant in shadow: the setting, or what `dm.control` said last."""
+
+    setting: Mode
+    said: Mode = Mode.ENFORCE
+
+    def apply(self, record: Inbound) -> None:
+        try:
+            control = None if record.value is None else codec.decode(record.value, Control)
+        except BadRecord as bad:
+            metrics.DEAD_LETTERS.labels(SERVICE, bad.fault.value).inc()
+            event(log, "control_ignored", logging.ERROR, why=bad.fault.value, offset=record.offset)
+            return
+        self.said = control.mode if control else Mode.ENFORCE
+        metrics.SHADOW_MODE.set(self.is_shadow())
+        event(log, "mode_said", logging.WARNING, mode=self.said.value, actor=control.actor if control else None)
+
+    def is_shadow(self) -> bool:
+        return Mode.SHADOW in (self.setting, self.said)
+
+
+@dataclass(slots=True)
 class Confirmed:
     """The campaigns that reviews found unwelcome, by id, and until when: of `dm.campaigns` the reviews alone."""
 
@@ -113,7 +135,7 @@ class Action(Work):
 
     file: PolicyFile
     standings: Standings
-    shadow: bool
+    switch: Switch
     budget: Budget
 
     def replay(self, records: Sequence[Inbound]) -> None:
@@ -127,7 +149,7 @@ class Action(Work):
         return self.budget.written()
 
     def run(self, records: Sequence[Inbound], now_ms: int) -> list[Output]:
-        batch = act(records, self.file.policy, self.standings.held.get, self.shadow, now_ms, self.budget)
+        batch = act(records, self.file.policy, self.standings.held.get, self.switch.is_shadow(), now_ms, self.budget)
         _count(batch, now_ms)
         for tenant in self.budget.ran_out():
             event(log, "budget_exhausted", logging.WARNING, tenant=tenant, lane=self.budget.lane)
@@ -159,18 +181,23 @@ def _count_reasons(decision: Decision) -> None:
 
 def service(settings: Settings) -> Service:
     """Action, wired."""
-    file, standings, confirmed = PolicyFile(settings.policy), Standings(), Confirmed()
+    file, standings, confirmed, switch = PolicyFile(settings.policy), Standings(), Confirmed(), Switch(settings.mode)
+    metrics.SHADOW_MODE.set(switch.is_shadow())
 
     def open_lane(partition: int, locate: Callable[[str, bytes], int]) -> Action:
         budget = Budget(lane=partition, is_confirmed=confirmed.holds)
-        return Action(file, standings, settings.mode is Mode.SHADOW, budget)
+        return Action(file, standings, switch, budget)
 
     plan = Plan(
         SERVICE,
         SCORES,
         (DECISIONS, QUARANTINE, DEAD_LETTER),
         open_lane,
-        views=(View(settings, STANDING, standings.apply), View(settings, CAMPAIGNS, confirmed.apply)),
+        views=(
+            View(settings, STANDING, standings.apply),
+            View(settings, CAMPAIGNS, confirmed.apply),
+            View(settings, CONTROL, switch.apply),
+        ),
         background=(file.watch,),
     )
     return Service(plan, settings)

@@ -71,7 +71,7 @@ def written(args: argparse.Namespace, review_id: str, now_ms: int) -> Review:
         v=VERSION,
         review_id=review_id,
         command=ReviewCommand(args.action),
-        actor=args.actor or _login(),
+        actor=actor_of(args),
         reason=args.reason,
         reviewed_ms=now_ms,
         tenant=args.tenant,
@@ -83,9 +83,10 @@ def written(args: argparse.Namespace, review_id: str, now_ms: int) -> Review:
     )
 
 
-def _login() -> str:
+def actor_of(args: argparse.Namespace) -> str:
+    """Who gives a command; raises BadSetup for nobody."""
     try:
-        return getpass.getuser()
+        return args.actor or getpass.getuser()
     except (KeyError, OSError):  # a container's user may have no name
         raise BadSetup("this user has no login name: give --actor") from None
 

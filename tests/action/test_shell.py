@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from services import codec, metrics
-from services.action.__main__ import Confirmed, PolicyFile
-from services.records import VERSION, Campaign
+from services.action.__main__ import Confirmed, PolicyFile, Switch
+from services.records import VERSION, Campaign, Control, Mode
 from tests.builders import NOON_MS, Record
 
 
@@ -64,3 +64,23 @@ def test_a_campaign_is_confirmed_by_its_review_until_that_ends() -> None:
     for value in (b"{", campaign(confirmed=True), None):
         confirmed.apply(Record(value, key=b"k-1/review/default"))
     assert not confirmed.until_ms
+
+
+def said(mode: Mode) -> Record:
+    control = Control(v=VERSION, mode=mode, actor="ana", reason="a wrong policy", at_ms=NOON_MS)
+    return Record(codec.encode(control), key=b"mode")
+
+
+def test_the_command_switches_every_tenant_to_shadow_and_back_but_never_lifts_the_setting() -> None:
+    switch = Switch(Mode.ENFORCE)
+    switch.apply(said(Mode.SHADOW))
+    switch.apply(Record(b"{", key=b"mode"))
+    assert switch.is_shadow(), "what cannot be read changes nothing"
+    switch.apply(said(Mode.ENFORCE))
+    assert not switch.is_shadow()
+    switch.apply(said(Mode.SHADOW))
+    switch.apply(Record(None, key=b"mode"))
+    assert not switch.is_shadow()
+    fixed = Switch(Mode.SHADOW)
+    fixed.apply(said(Mode.ENFORCE))
+    assert fixed.is_shadow()

@@ -67,6 +67,12 @@ EVENT_AGE = Histogram(
 )
 SHADOW_MODE = Gauge("doorman_shadow_mode_info", "1 while every tenant is in shadow, by setting or by command.")
 POLICY = Info("doorman_policy", "The policy in use.")
+SHADOW_POLICY = Info("doorman_shadow_policy", "The policy that is asked beside the one in use.")
+SHADOW_POLICY_FLIPS = Counter(
+    "doorman_shadow_policy_flips_total",
+    "Decisions that the shadow policy would have made otherwise, by what it would do and what tells most there.",
+    ["outcome", "reason"],
+)
 POLICY_LOADS = Counter("doorman_policy_loads_total", "Attempts to load a changed policy file.", ["outcome"])
 
 SIGHTINGS = Counter("doorman_sightings_total", "Sightings taken in by campaigns.")

@@ -91,6 +91,9 @@ class Settings(BaseModel):
         None, description="a second model folder, scored beside the first; it never decides"
     )
     policy: Path = Field(ROOT / "deploy" / "policy.toml", description="policy file")
+    shadow_policy: Path | None = Field(
+        None, description="a second policy file, asked beside the first; it never decides"
+    )
     http: Annotated[str, AfterValidator(_http)] = Field(
         "127.0.0.1", description="host, or host:port, of metrics, health and API; port 0 takes a free one"
     )

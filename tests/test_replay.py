@@ -7,7 +7,7 @@ import pytest
 
 from services import codec
 from services.cli import main
-from services.records import Decision, Verdict
+from services.records import VERSION, Decision, Standing, Verdict
 from services.settings import ROOT
 from tests.builders import NOON_MS, event
 
@@ -138,7 +138,7 @@ def test_a_budget_takes_part_and_each_lane_spends_its_own_share(
     assert {decision.degraded for decision in decisions[held:]} == {("budget_exhausted",)}
 
 
-def test_flips_between_two_policies_are_counted(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+def test_flips_against_another_replay_are_counted(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     strict, mild = tmp_path / "strict.toml", tmp_path / "mild.toml"
     strict.write_text("[default]\nthreshold = 0.2\n")
     mild.write_text("[default]\nthreshold = 0.9\n")
@@ -148,9 +148,73 @@ def test_flips_between_two_policies_are_counted(tmp_path: Path, capfdbinary: pyt
     other = write(tmp_path / "before.jsonl", *(codec.encode(decision) for decision in before))
     status, _, err = run(capfdbinary, *common, "--policy", str(mild), "--diff", other)
     assert status == 1
-    assert "1 flips" in err
-    assert "quarantine -> allow" in err
+    assert "1 flips in 1 decisions" in err
+    assert "default  quarantine -> allow  text  none  e.g. e-1" in err
     assert run(capfdbinary, *common, "--policy", str(mild), "--diff", other, "--max-flips", "1")[0] == 0
+    assert run(capfdbinary, *common, "--policy", str(strict), "--diff", other)[0] == 0
+
+
+def test_two_policies_are_compared_in_one_run_by_tenant_reason_and_kind(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    old, new = tmp_path / "old.toml", tmp_path / "new.toml"
+    old.write_text("[default]\nthreshold = 0.5\n[tenants.b]\n[tenants.c]\n")
+    new.write_text(
+        '[default]\nthreshold = 0.5\n[tenants.a]\nthreshold = 0.95\n[tenants.b.senders]\nallow = ["u-17"]\n'
+        '[tenants.c]\nmode = "shadow"\n[tenants.d]\nbudget = 0\n'
+    )
+    events = [event(event_id=f"{tenant}-{n}", tenant=tenant, text=BULK[0]) for tenant in "abcde" for n in range(5)]
+    file = write(tmp_path / "events.jsonl", *events)
+    status, decisions, err = run(capfdbinary, file, "--policy", str(new), "--diff-policy", str(old))
+    assert (status, len(decisions)) == (1, 25)
+    told = [" ".join(line.split()) for line in err.splitlines()]
+    assert told[0] == "20 flips in 25 decisions"
+    assert sorted(told[1:]) == [
+        "5 a quarantine -> allow text follow_thanks e.g. a-0, a-1, a-2",
+        "5 b quarantine -> allow allow_list follow_thanks e.g. b-0, b-1, b-2",
+        "5 c quarantine -> shadowed text follow_thanks e.g. c-0, c-1, c-2",
+        "5 d quarantine -> shadowed budget_exhausted follow_thanks e.g. d-0, d-1, d-2",
+    ]
+    assert run(capfdbinary, file, "--policy", str(new), "--diff-policy", str(new))[0] == 0
+
+
+def test_two_models_are_compared_in_one_run(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    file = write(tmp_path / "events.jsonl", event(text=BULK[0]), event(event_id="e-2", text=PERSONAL[0]))
+    shipped = str(ROOT / "models" / "shipped")
+    status, _, err = run(capfdbinary, file, "--text-score", "0.01", "--diff-model", shipped)
+    assert status == 1
+    assert "1 flips in 2 decisions" in err
+    assert "quarantine -> allow  text  follow_thanks  e.g. e-1" in err
+
+
+def test_nothing_in_common_is_no_agreement(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    empty = tmp_path / "none.jsonl"
+    empty.touch()
+    status, _, err = run(capfdbinary, write(tmp_path / "events.jsonl", event()), "--diff", str(empty))
+    assert status == 1
+    assert "0 flips in 0 decisions; 1 have no counterpart" in err
+
+
+def test_wrong_things_to_compare_with_are_wrong_usage(
+    tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    events = write(tmp_path / "events.jsonl", event())
+    assert main(["replay", events, "--diff", events]) == 2
+    assert b"events.jsonl:1: wrong_type" in capfdbinary.readouterr().err
+    assert main(["replay", events, "--diff", events, "--diff-policy", events]) == 2
+    assert main(["replay", events, "--standing", events]) == 2
+    assert b"events.jsonl:1: wrong_type" in capfdbinary.readouterr().err
+
+
+def test_standing_takes_part(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    blocked = Standing(v=VERSION, sender="default/default/u-17", block_until_ms=NOON_MS + 1000)
+    standing = write(tmp_path / "standing.jsonl", codec.encode(blocked))
+    file = write(tmp_path / "events.jsonl", event(), event(event_id="e-2", sent_at=moment(1)))
+    _, decisions, _ = run(capfdbinary, file, "--standing", standing)
+    assert [(decision.verdict, decision.override) for decision in decisions] == [
+        ("quarantine", "block"),
+        ("allow", None),
+    ]
 
 
 def test_a_missing_policy_is_wrong_usage(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

@@ -21,7 +21,7 @@ PURE = [
 ]
 PURE += ["ingest/adapters/cloudevents", "classify/stage", "classify/behaviour", "classify/memory", "classify/text"]
 PURE += ["classify/fingerprint", "classify/campaign_window", "action/stage", "action/policy"]
-PURE += ["action/budget", "action/lines"]
+PURE += ["action/budget", "action/flips", "action/lines"]
 # library -> the modules that may import it
 ONLY = {
     "orjson": {"codec"},

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import uvloop
+from prometheus_client import Info
 
 from services import codec, metrics
 from services.action import policy
@@ -31,11 +32,11 @@ log = logging.getLogger(__name__)
 class PolicyFile:
     """The policy in use, and the file it comes from: a changed file is taken whole or refused whole."""
 
-    def __init__(self, path: Path) -> None:
-        self._path = path
+    def __init__(self, path: Path, info: Info = metrics.POLICY) -> None:
+        self._path, self._info = path, info
         self._seen = self._state()
         self.policy = policy.read(path)
-        metrics.POLICY.info({"version": self.policy.version})
+        info.info({"version": self.policy.version})
 
     async def watch(self) -> None:
         while True:
@@ -54,7 +55,7 @@ class PolicyFile:
             event(log, "policy_refused", logging.ERROR, why=str(refused), kept=self.policy.version)
             return
         metrics.POLICY_LOADS.labels("loaded").inc()
-        metrics.POLICY.info({"version": self.policy.version})
+        self._info.info({"version": self.policy.version})
         event(log, "policy_loaded", version=self.policy.version)
 
     def _state(self) -> tuple[int, int] | None:
@@ -137,6 +138,7 @@ class Action(Work):
     standings: Standings
     switch: Switch
     budget: Budget
+    rival: PolicyFile | None = None
 
     def replay(self, records: Sequence[Inbound]) -> None:
         """Nothing to remember."""
@@ -149,7 +151,10 @@ class Action(Work):
         return self.budget.written()
 
     def run(self, records: Sequence[Inbound], now_ms: int) -> list[Output]:
-        batch = act(records, self.file.policy, self.standings.held.get, self.switch.is_shadow(), now_ms, self.budget)
+        rival = self.rival.policy if self.rival else None
+        batch = act(
+            records, self.file.policy, self.standings.held.get, self.switch.is_shadow(), now_ms, self.budget, rival
+        )
         _count(batch, now_ms)
         for tenant in self.budget.ran_out():
             event(log, "budget_exhausted", logging.WARNING, tenant=tenant, lane=self.budget.lane)
@@ -165,6 +170,8 @@ def _count(batch: Batch, now_ms: int) -> None:
     metrics.observe_all(sent, [max(now_ms - message.sent_ms, 0) / 1000 for _, message in batch.decisions])
     for decision, _ in batch.decisions:
         _count_reasons(decision)
+    for (after, reason), number in Counter((found.after, found.reason) for found in batch.flips).items():
+        metrics.SHADOW_POLICY_FLIPS.labels(after.value, reason).inc(number)
     for fault, number in batch.faults.items():
         metrics.DEAD_LETTERS.labels(SERVICE, fault.value).inc(number)
 
@@ -182,11 +189,12 @@ def _count_reasons(decision: Decision) -> None:
 def service(settings: Settings) -> Service:
     """Action, wired."""
     file, standings, confirmed, switch = PolicyFile(settings.policy), Standings(), Confirmed(), Switch(settings.mode)
+    rival = PolicyFile(settings.shadow_policy, metrics.SHADOW_POLICY) if settings.shadow_policy else None
     metrics.SHADOW_MODE.set(switch.is_shadow())
 
     def open_lane(partition: int, locate: Callable[[str, bytes], int]) -> Action:
         budget = Budget(lane=partition, is_confirmed=confirmed.holds)
-        return Action(file, standings, switch, budget)
+        return Action(file, standings, switch, budget, rival)
 
     plan = Plan(
         SERVICE,
@@ -198,7 +206,7 @@ def service(settings: Settings) -> Service:
             View(settings, CAMPAIGNS, confirmed.apply),
             View(settings, CONTROL, switch.apply),
         ),
-        background=(file.watch,),
+        background=tuple(watched.watch for watched in (file, rival) if watched),
     )
     return Service(plan, settings)
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 from services import codec
 from services.action.budget import Budget
+from services.action.flips import Flip, flip
 from services.action.policy import SIGNALS, Lacking, Policy, Tenant
 from services.deadletter import dead_letter
 from services.errors import BadRecord, Fault
@@ -52,6 +53,7 @@ class Batch:
 
     outputs: list[Output] = field(default_factory=list)
     decisions: list[tuple[Decision, Message]] = field(default_factory=list)
+    flips: list[Flip] = field(default_factory=list)
     faults: Counter[Fault] = field(default_factory=Counter)
 
 
@@ -62,8 +64,12 @@ def act(
     shadow: bool,
     now_ms: int,
     budget: Budget | None = None,
+    rival: Policy | None = None,
 ) -> Batch:
-    """Decide a batch. `shadow` puts every tenant in shadow; `now_ms` is when the decisions are made."""
+    """Decide a batch. `shadow` puts every tenant in shadow; `now_ms` is when the decisions are made.
+
+    `rival` is asked too: where it would have decided otherwise is told in `flips`.
+    """
     batch = Batch()
     for record in records:
         try:
@@ -75,7 +81,17 @@ def act(
         decision = decide(score, policy, find_standing, shadow, now_ms, budget)
         batch.decisions.append((decision, score.message))
         batch.outputs.extend(_outputs(record, decision, score))
+        if rival is not None:
+            batch.flips.extend(_flips(decision, score, rival, find_standing, now_ms))
     return batch
+
+
+def _flips(decision: Decision, score: Score, rival: Policy, find_standing: FindStanding, now_ms: int) -> Iterator[Flip]:
+    """Whether another policy would decide otherwise. It has no budget: what is in shadow, it shadows too."""
+    other = decide(score, rival, find_standing, decision.mode is Mode.SHADOW, now_ms)
+    found = flip(decision, other)
+    if found is not None:
+        yield found
 
 
 def decide(

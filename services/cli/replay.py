@@ -2,9 +2,8 @@
 
 import argparse
 import sys
-from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,16 +13,18 @@ from rich.progress import track
 from services import codec, settings
 from services.action import policy
 from services.action.budget import Budget
-from services.action.stage import decide
+from services.action.stage import FindStanding, decide
 from services.classify.campaign_window import Campaigns, LiveCampaigns
 from services.classify.memory import Memory
 from services.classify.scorer import ModelFolder
 from services.classify.stage import Scorer, State, TextScore, is_new, observe, one, score_texts
-from services.errors import BadRecord
+from services.cli.flips import Flips, beside, in_file
+from services.errors import BadRecord, BadSetup
 from services.ingest.adapters import unwrap
 from services.ingest.event import message, unreadable
 from services.kafka import partition_of
-from services.records import Decision, Message, Mode, Verdict, scoped
+from services.records import Decision, Message, Mode, Standing, scoped
+from services.settings import Settings
 
 HELP = "run events from files through the stages, and print their decisions"
 BATCH = 256
@@ -39,8 +40,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--partitions", type=_count, metavar="N", help="lanes that share a budget (default: DOORMAN_PARTITIONS)"
     )
-    parser.add_argument("--diff", type=Path, metavar="OTHER.jsonl", help="compare with decisions of another replay")
-    parser.add_argument("--max-flips", type=int, default=0, metavar="N", help="with --diff: exit 1 past N flips (0)")
+    parser.add_argument("--standing", type=Path, metavar="FILE.jsonl", help="what is held of senders, one a line")
+    parser.add_argument("--diff", type=Path, metavar="OTHER.jsonl", help="compare with the decisions of another replay")
+    parser.add_argument("--diff-policy", type=Path, metavar="F", help="compare with what this policy decides")
+    parser.add_argument("--diff-model", type=Path, metavar="DIR", help="compare with what this model decides")
+    parser.add_argument("--max-flips", type=int, default=0, metavar="N", help="when comparing: exit 1 past N flips (0)")
 
 
 def _count(value: str) -> int:
@@ -58,26 +62,74 @@ def _probability(value: str) -> float:
 
 
 def run(args: argparse.Namespace) -> int:
-    configured = settings.load()
-    rules = policy.read(args.policy or configured.policy)
-    scorer: Scorer = (
-        Fixed(args.text_score) if args.text_score is not None else ModelFolder(args.model or configured.model).load()
-    )
     lines = Lines(Console(stderr=True))
+    side = Side.of(args, settings.load())
     messages = sorted(_messages(args.files, lines), key=lambda taken: taken.event_ms)
-    flips = Flips.read(args.diff) if args.diff else None
-    lanes = args.partitions or configured.partitions
-    shadow = configured.mode is Mode.SHADOW
-    for decision in replay(_shown(messages, lines.console), scorer, rules, shadow=shadow, lanes=lanes):
+    flips = _flips(args, side, messages)
+    for decision in side.decisions(_shown(messages, lines.console)):
         sys.stdout.buffer.write(codec.encode(decision) + b"\n")
         if flips is not None:
             flips.compare(decision)
     sys.stdout.buffer.flush()
-    failed = lines.bad > 0
     if flips is not None:
         flips.report(lines.console)
-        failed |= flips.total > args.max_flips
-    return 1 if failed else 0
+    return 1 if lines.bad or (flips is not None and flips.failed(args.max_flips)) else 0
+
+
+@dataclass(frozen=True, slots=True)
+class Side:
+    """What a replay decides by: one side of a comparison."""
+
+    scorer: Scorer
+    rules: policy.Policy
+    shadow: bool
+    lanes: int
+    standings: dict[str, Standing]
+
+    @classmethod
+    def of(cls, args: argparse.Namespace, configured: Settings) -> "Side":
+        fixed = args.text_score is not None
+        return cls(
+            Fixed(args.text_score) if fixed else ModelFolder(args.model or configured.model).load(),
+            policy.read(args.policy or configured.policy),
+            configured.mode is Mode.SHADOW,
+            args.partitions or configured.partitions,
+            _standings(args.standing) if args.standing else {},
+        )
+
+    def decisions(self, messages: Iterable[Message]) -> Iterator[Decision]:
+        return replay(
+            messages, self.scorer, self.rules, shadow=self.shadow, lanes=self.lanes, find_standing=self.standings.get
+        )
+
+
+def _flips(args: argparse.Namespace, side: Side, messages: Sequence[Message]) -> Flips | None:
+    """What to compare with, if anything; raises BadSetup for two things at once."""
+    if args.diff and (args.diff_policy or args.diff_model):
+        raise BadSetup(
+            "--diff compares with a file, --diff-policy and --diff-model with a second run: give one of them"
+        )
+    if args.diff:
+        return Flips(in_file(args.diff))
+    if args.diff_policy or args.diff_model:
+        scorer = ModelFolder(args.diff_model).load() if args.diff_model else side.scorer
+        rules = policy.read(args.diff_policy) if args.diff_policy else side.rules
+        return Flips(beside(replace(side, scorer=scorer, rules=rules).decisions(messages)))
+    return None
+
+
+def _standings(path: Path) -> dict[str, Standing]:
+    """Standing by scoped sender, from values of `dm.standing`; raises BadSetup for a line that is none."""
+    held: dict[str, Standing] = {}
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            if line.strip():
+                try:
+                    standing = codec.decode(line, Standing)
+                except BadRecord as bad:
+                    raise BadSetup(f"{path}:{number}: {bad}; give values of dm.standing") from None
+                held[standing.sender] = standing
+    return held
 
 
 def replay(
@@ -88,6 +140,7 @@ def replay(
     shadow: bool = False,
     whole: bool = True,
     lanes: int = 1,
+    find_standing: FindStanding = lambda _: None,
 ) -> Iterator[Decision]:
     """The decisions on messages in their order. `whole`: they are the whole history; `lanes` share the budgets."""
     budgets = [Budget(lane, lanes) for lane in range(lanes)]
@@ -102,7 +155,7 @@ def replay(
                 continue
             score, sighting = one(taken, text_score, state, scorer, live.find)
             budget = budgets[_lane(taken, lanes)]
-            yield decide(score, rules, lambda _: None, shadow, taken.received_ms, budget)
+            yield decide(score, rules, find_standing, shadow, taken.received_ms, budget)
             campaign = campaigns.sight(sighting) if sighting else None
             if campaign is not None:
                 live.apply(campaign.campaign_id, campaign)
@@ -204,38 +257,3 @@ def _shown(messages: list[Message], console: Console) -> Iterable[Message]:
     if not console.is_terminal:
         return messages
     return track(messages, description="replaying", console=console, transient=True)
-
-
-@dataclass(slots=True)
-class Flips:
-    """Verdicts that differ from another replay's, by tenant, direction and heaviest reason."""
-
-    other: dict[str, Decision]
-    total: int = 0
-    kinds: Counter[tuple[str, str, str]] = field(default_factory=Counter)
-    samples: dict[tuple[str, str, str], list[str]] = field(default_factory=dict)
-
-    @classmethod
-    def read(cls, path: Path) -> "Flips":
-        with path.open("rb") as file:
-            decisions = [codec.decode(line, Decision) for line in file if line.strip()]
-        return cls({decision.decision_id: decision for decision in decisions})
-
-    def compare(self, decision: Decision) -> None:
-        other = self.other.get(decision.decision_id)
-        if other is None or other.verdict is decision.verdict:
-            return
-        caught = decision if decision.verdict is Verdict.QUARANTINE else other
-        heaviest = max(caught.reasons, key=lambda reason: reason.weight, default=None)
-        kind = (decision.tenant, f"{other.verdict} -> {decision.verdict}", heaviest.code if heaviest else "override")
-        self.total += 1
-        self.kinds[kind] += 1
-        self.samples.setdefault(kind, [])[3:] = []
-        self.samples[kind].append(decision.event_id)
-
-    def report(self, console: Console) -> None:
-        console.print(f"{self.total} flips", highlight=False)
-        for kind, number in self.kinds.most_common():
-            tenant, change, reason = kind
-            shown = ", ".join(self.samples[kind][:3])
-            console.print(f"{number:8} {tenant}  {change}  {reason}  e.g. {shown}", highlight=False, markup=False)

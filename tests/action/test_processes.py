@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Sequence
 from pathlib import Path
+from urllib.request import urlopen
 
 import pytest
 
@@ -104,3 +105,46 @@ async def test_every_tenant_is_in_shadow_by_setting(kafka: Broker, tmp_path: Pat
         await running.put(*outputs([caught(0)]))
         (decision,) = await running.told(DECISIONS, Decision, 1)
     assert (decision.verdict, decision.mode) == ("quarantine", "shadow")
+
+
+@pytest.mark.kafka
+async def test_a_live_process_takes_a_changed_policy_refuses_a_wrong_one_and_asks_the_shadow_policy(
+    kafka: Broker, tmp_path: Path
+) -> None:
+    rules, rival = tmp_path / "rules.toml", tmp_path / "rival.toml"
+    rules.write_text("[default]\nthreshold = 0.5\n")
+    rival.write_text("[default]\nthreshold = 0.995\n")
+    variables = {"DOORMAN_POLICY": str(rules), "DOORMAN_SHADOW_POLICY": str(rival)}
+    async with plane("action", kafka, tmp_path, **variables) as running:
+        versions = [policy.read(rules).version]
+        await running.put(*outputs([caught(0)]))
+        await running.read(DECISIONS, 1)
+        assert 'doorman_shadow_policy_flips_total{outcome="allow",reason="text"} 1.0' in await page(running)
+        for number, (content, outcome) in enumerate(
+            {"[default]\nthreshold = 0.999\n": "loaded", "[default]\nthreshold = 9\n": "refused"}.items(), 1
+        ):
+            rules.write_text(content)
+            await counted(running, f'doorman_policy_loads_total{{outcome="{outcome}"}} 1.0')
+            await running.put(*outputs([caught(number)]))
+            await running.read(DECISIONS, number + 1)
+        decisions = await running.told(DECISIONS, Decision, 3)
+    versions.append(policy.parse(b"[default]\nthreshold = 0.999\n").version)
+    assert [(decision.verdict, decision.policy and decision.policy.version) for decision in decisions] == [
+        ("quarantine", versions[0]),
+        ("allow", versions[1]),
+        ("allow", versions[1]),
+    ]
+
+
+async def page(running: Plane) -> str:
+    def read() -> str:
+        with urlopen(f"http://{running.process.address}/metrics") as answer:
+            return str(answer.read().decode())
+
+    return await asyncio.to_thread(read)
+
+
+async def counted(running: Plane, line: str) -> None:
+    async with asyncio.timeout(10):
+        while line not in await page(running):
+            await asyncio.sleep(0.1)

@@ -202,6 +202,17 @@ def test_a_decision_is_a_cloudevent_keyed_by_conversation_and_holds_no_text() ->
     assert codec.decode(evidence.value, Evidence).message.text == "see you at noon?"
 
 
+def test_a_rival_policy_is_asked_and_decides_nothing() -> None:
+    records = [score_record(text_score=0.9), score_record(text_score=0.1), score_record(text_score=0.97)]
+    rival = parse(b"[default]\nthreshold = 0.95\n")
+    alone, asked = (act(records, POLICY, lambda _: None, False, NOON_MS, None, other) for other in (None, rival))
+    assert alone.outputs == asked.outputs
+    assert alone.flips == []
+    assert [(found.before, found.after, found.reason) for found in asked.flips] == [("quarantine", "allow", "text")]
+    in_shadow = act(records, POLICY, lambda _: None, True, NOON_MS, None, rival)
+    assert [(found.before, found.after) for found in in_shadow.flips] == [("shadowed", "allow")]
+
+
 @pytest.mark.parametrize("value", [None, b"{", b"[]", b'{"v": 9}', codec.encode(message())])
 def test_what_is_no_score_is_a_dead_letter(value: bytes | None) -> None:
     batch = act([Record(value), score_record()], POLICY, lambda _: None, False, NOON_MS)

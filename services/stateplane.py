@@ -1,4 +1,4 @@
-"""A Faust app to our settings: the state plane's counterpart of the lane. The only importer of faust.
+"""A Faust app to our settings: the state plane's counterpart of the lane. No other service imports faust.
 
 Faust sees little of the traffic and gets it at least once; what it updates is idempotent by id. Its traps, and what is
 done about them here: an agent acks what it fails on, so nothing escapes the loop body and acks are ours, after the work

@@ -19,14 +19,22 @@ PURE = [
     "ingest/stage",
     "ingest/adapters/__init__",
 ]
-PURE += ["ingest/adapters/cloudevents", "classify/stage", "classify/behaviour", "classify/memory", "classify/text"]
+PURE += [f"ingest/adapters/{name}" for name in ("bluesky", "cloudevents", "discord", "mastodon", "matrix", "slack")]
+PURE += [
+    "ingest/adapters/telegram",
+    "ingest/adapters/x",
+    "classify/stage",
+    "classify/behaviour",
+    "classify/memory",
+    "classify/text",
+]
 PURE += ["classify/fingerprint", "classify/campaign_window", "action/stage", "action/policy"]
 PURE += ["action/budget", "action/flips", "action/lines"]
 # library -> the modules that may import it
 ONLY = {
     "orjson": {"codec"},
     "aiokafka": {"kafka"},
-    "faust": {"stateplane"},
+    "faust": {"stateplane", "cli/bench/textbook"},
     "onnxruntime": {"classify/scorer"},
     "sqlalchemy": {"action/cases"},
 }

@@ -2,10 +2,10 @@
 
 import argparse
 
-from services.cli.bench import latency, pipeline, score
+from services.cli.bench import baseline, latency, pipeline, score
 
-HELP = "measure: text scoring, the whole pipeline, latency"
-BENCHES = {"score": score, "pipeline": pipeline, "latency": latency}
+HELP = "measure: text scoring, the whole pipeline, latency, and the pipeline against a textbook one"
+BENCHES = {"score": score, "pipeline": pipeline, "latency": latency, "baseline": baseline}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

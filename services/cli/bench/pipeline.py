@@ -39,15 +39,19 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    console = Console(stderr=True)
+    result = drained(args, Console(stderr=True))
+    report(result, as_json=args.json)
+    return 0 if result["undecided"] == result["repeated"] == 0 else 1
+
+
+def drained(args: argparse.Namespace, console: Console) -> dict[str, Any]:
+    """Drain a topic of `args.events` events with a broker of our own; returns the result."""
     with ExitStack() as stack:
         state = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="doorman-bench-")))
         broker = stack.enter_context(brokers.kafka())
         variables = environment(broker.bootstrap, state, transactions=True, partitions=args.partitions)
         variables["DOORMAN_DELIVERY"] = args.delivery
-        result = asyncio.run(_measure(args, variables, broker.pid, console))
-    report(result, as_json=args.json)
-    return 0 if result["undecided"] == result["repeated"] == 0 else 1
+        return asyncio.run(_measure(args, variables, broker.pid, console))
 
 
 def report(result: dict[str, Any], *, as_json: bool) -> None:
@@ -78,7 +82,7 @@ async def _measure(
     began_ms = int(time.time() * 1000) - HOURS * 3_600_000
     async with wire(configured) as ends:
         console.print(f"producing {args.events} events")
-        await _fill(args, ends, began_ms)
+        await fill(args, ends, began_ms)
         console.print("starting the services")
         others = [name for name in MODULES if name != "ingest"]
         fleet = await asyncio.to_thread(Fleet(variables, others).__enter__)
@@ -108,7 +112,8 @@ async def _measure(
     }
 
 
-async def _fill(args: argparse.Namespace, ends: Wire, began_ms: int) -> None:
+async def fill(args: argparse.Namespace, ends: Wire, began_ms: int) -> None:
+    """Produce `args.events` simulated events of `args.seed`."""
     chunk: list[dict[str, object]] = []
     for event in simulate(args.events, args.seed, start_ms=began_ms, hours=HOURS):
         chunk.append(event)

@@ -1,7 +1,7 @@
 """The contracts in deploy/contracts against the code: records, outputs of the stages, and the table of topics."""
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -59,6 +59,7 @@ from services.records import (
 from services.settings import ROOT
 from services.topics import DEAD_LETTER, MAX_EVENT_BYTES, MEMORY, MESSAGES, TOPICS
 from tests.builders import NOON_MS, Record, event, message, score
+from tests.promises import RELEASED, broken, promises, shipped
 
 CONTRACTS = Path(__file__).resolve().parents[1] / "deploy" / "contracts"
 SCHEMAS: dict[str, Any] = {path.name: json.loads(path.read_bytes()) for path in sorted(CONTRACTS.glob("*.schema.json"))}
@@ -298,6 +299,49 @@ def test_a_contract_is_a_schema_that_says_what_it_is(name: str) -> None:
     assert schema["$id"] == name
     assert schema["title"]
     assert schema["description"]
+
+
+def test_contracts_only_grow() -> None:
+    """For a release, and only then: `python -m tests.promises > deploy/contracts/released.txt`."""
+    assert not broken(RELEASED.read_text().splitlines(), promises(shipped()))
+
+
+def _without_score(decision: dict[str, Any]) -> None:
+    del decision["properties"]["score"]
+
+
+CHANGES: dict[str, tuple[bool, Callable[[dict[str, Any]], object]]] = {
+    "a new field": (False, lambda decision: decision["properties"].update(mood={"type": "string", "minLength": 1})),
+    "a new verdict": (False, lambda decision: decision["properties"]["verdict"]["enum"].append("hold")),
+    "a new definition": (False, lambda decision: decision["$defs"].update(Mood={"type": "string"})),
+    "other words": (False, lambda decision: decision.update(description="A judgement.")),
+    "a field less": (True, _without_score),
+    "a field of another type": (True, lambda decision: decision["properties"]["revision"].update(type="string")),
+    "a field that may be null": (
+        True,
+        lambda decision: decision["properties"]["cause"].update(type=["string", "null"]),
+    ),
+    "a field no longer promised": (True, lambda decision: decision["required"].remove("verdict")),
+    "a field newly demanded": (True, lambda decision: decision["required"].append("mood")),
+    "a verdict less": (True, lambda decision: decision["properties"]["verdict"]["enum"].remove("allow")),
+    "a tighter bound": (True, lambda decision: decision["properties"]["revision"].update(maximum=9)),
+    "another form of id": (True, lambda decision: decision["properties"]["decision_id"].update(pattern="^x-")),
+    "another kind of reason": (
+        True,
+        lambda decision: decision["properties"]["reasons"].update(items={"type": "string"}),
+    ),
+    "nothing unknown any more": (True, lambda decision: decision.update(additionalProperties=False)),
+}
+
+
+@pytest.mark.parametrize(("breaks", "change"), CHANGES.values(), ids=CHANGES)
+def test_a_change_of_a_contract_breaks_it_or_adds_to_it(
+    breaks: bool, change: Callable[[dict[str, Any]], object]
+) -> None:
+    before, after = shipped(), shipped()
+    change(after["dm.decisions"])
+    assert before != after
+    assert bool(broken(promises(before), promises(after))) is breaks
 
 
 def test_every_topic_has_a_contract() -> None:

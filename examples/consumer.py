@@ -1,0 +1,29 @@
+"""An inbox that obeys Doorman: python examples/consumer.py HOST:PORT [TOPIC [GROUP [FILE]]]"""
+
+import asyncio
+import json
+import sqlite3
+import sys
+
+from aiokafka import AIOKafkaConsumer
+
+# A first decision finds no row, one that supersedes replaces the one it names, and whatever is repeated does neither.
+OBEY = """INSERT INTO inbox VALUES (?1, ?2, ?3) ON CONFLICT (message)
+          DO UPDATE SET decision = ?2, held = ?3 WHERE decision = ?4"""
+
+
+async def main(kafka: str, topic: str = "dm.decisions", group: str = "inbox", file: str = "inbox.db") -> None:
+    inbox = sqlite3.connect(file, isolation_level=None)
+    inbox.execute("CREATE TABLE IF NOT EXISTS inbox (message TEXT PRIMARY KEY, decision TEXT, held INTEGER)")
+    options = {"isolation_level": "read_committed", "enable_auto_commit": False, "auto_offset_reset": "earliest"}
+    async with AIOKafkaConsumer(topic, bootstrap_servers=kafka, group_id=group, **options) as decisions:
+        async for record in decisions:
+            told = json.loads(record.value)
+            message = json.dumps([told[name] for name in ("tenant", "platform", "event_id", "revision")])
+            held = told["verdict"] == "quarantine" and told["mode"] == "enforce"  # in shadow everything passes
+            inbox.execute(OBEY, (message, told["decision_id"], held, told["supersedes"]))
+            await decisions.commit()
+
+
+if __name__ == "__main__":
+    asyncio.run(main(*sys.argv[1:]))

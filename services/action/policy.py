@@ -140,8 +140,13 @@ class SignalWeight(_Strict):
 
     def weigh(self, value: float) -> float:
         """The weight of a value; 0: none."""
+        found = 0.0
         if self.at_least is not None:
-            return next((weight for bound, weight in reversed(self.at_least) if value >= bound), 0.0)
+            for bound, weight in self.at_least:
+                if value < bound:
+                    break
+                found = weight
+            return found
         return next((weight for bound, weight in self.at_most or () if value <= bound), 0.0)
 
 

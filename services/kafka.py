@@ -445,13 +445,19 @@ class Admin:
     def _name(self, topic: Topic) -> str:
         return self._settings.topic_prefix + topic.name
 
+    def _wanted(self, topic: Topic) -> dict[str, str]:
+        return topic.config(self._settings.compaction_ms)
+
     async def create(self, topics: Iterable[Topic]) -> list[str]:
         """Create the topics that are missing; returns their names."""
         present = set(await self._client.list_topics())
         missing = [topic for topic in topics if self._name(topic) not in present]
         new = [
             NewTopic(
-                self._name(topic), self._settings.partitions, self._settings.replication, topic_configs=topic.config
+                self._name(topic),
+                self._settings.partitions,
+                self._settings.replication,
+                topic_configs=self._wanted(topic),
             )
             for topic in missing
         ]
@@ -484,7 +490,7 @@ class Admin:
             actual = await self._config(name)
             faults += [
                 f"{name}: {setting} is {actual.get(setting)}, not {wanted}"
-                for setting, wanted in topic.config.items()
+                for setting, wanted in self._wanted(topic).items()
                 if actual and actual.get(setting) != wanted
             ]
         if len(set(counts.values())) > 1:

@@ -348,7 +348,10 @@ class ReviewCommand(StrEnum):
 
 
 class Review(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
-    """An operator's command: the value of `dm.reviews`. It names an event, a sender or a campaign."""
+    """An operator's command: the value of `dm.reviews`. It names an event, a sender or a campaign.
+
+    `revision` and `text` are for the report of an event that has no case: what the label should hold.
+    """
 
     v: int
     review_id: str
@@ -362,6 +365,8 @@ class Review(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sender_id: str | None = None
     campaign_id: str | None = None
     until_ms: int | None = None
+    revision: int = 0
+    text: str | None = None
 
 
 class Label(msgspec.Struct, frozen=True, kw_only=True):
@@ -409,9 +414,9 @@ def scoped(tenant: str, platform: str, name: str) -> str:
     return f"{tenant}/{platform}/{name}"
 
 
-def campaign_review_key(campaign_id: str) -> str:
-    """The key in `dm.campaigns` of what a review says: casebook writes it, the campaign itself is another's."""
-    return f"{campaign_id}/review"
+def campaign_review_key(tenant: str, campaign_id: str) -> str:
+    """The key in `dm.campaigns` of what a tenant's reviews say. Casebook writes it; the campaign itself is not its."""
+    return f"{campaign_id}/review/{tenant}"
 
 
 def decision_id(tenant: str, platform: str, event_id: str, revision: int, cause: str) -> str:

@@ -103,6 +103,9 @@ class Settings(BaseModel):
     api_tokens: Path | None = Field(None, description="file of token hash -> actor, tenants, scopes")
     partitions: int = Field(4, ge=1, le=1024, description="partitions of each topic, for `topics create`")
     replication: int = Field(1, ge=1, le=7, description="replicas of each topic, for `topics create`")
+    erasure_seconds: int = Field(
+        86_400, ge=6, le=30 * 86_400, description="within which an erased person is gone from compacted topics"
+    )
     batch: int = Field(2000, ge=1, le=20000, description="most records in one batch of a lane")
     pause_ms: int = Field(8, ge=0, le=1000, description="pause of a lane after a transaction, per lane of the process")
     deadletter_stop: bool = Field(False, description="stop a service that dead-letters past its limit")
@@ -111,6 +114,15 @@ class Settings(BaseModel):
     def database_url(self) -> str:
         """The URL, or SQLite in the state directory."""
         return self.database or f"sqlite:///{self.state / 'casebook.db'}"
+
+    @property
+    def compaction_ms(self) -> int:
+        """How long a segment of a compacted topic is written to, and how long tombstones are kept.
+
+        A tombstone is in a segment that is closed after up to two of these (`_stir` of casebook), cleaned soon after,
+        and dropped itself by a cleaning one or two later.
+        """
+        return self.erasure_seconds * 1000 // 6
 
 
 # Read by the tests and by Make, not by a service.

@@ -42,11 +42,11 @@ class Topic:
     max_bytes: int = 4 * MIB
     append_time: bool = False
 
-    @property
-    def config(self) -> dict[str, str]:
-        """The topic's settings at the broker."""
+    def config(self, compaction_ms: int) -> dict[str, str]:
+        """The topic's settings at the broker. `compaction_ms`: how often one that is compacted is, tombstones too."""
+        often = ("segment.ms", "max.compaction.lag.ms", "delete.retention.ms")
         cleanup = (
-            {"cleanup.policy": "compact"}
+            {"cleanup.policy": "compact"} | dict.fromkeys(often, str(compaction_ms))
             if self.retention_ms is None
             else {
                 "cleanup.policy": "delete",

@@ -9,6 +9,8 @@ import pytest
 
 from services.cli import brokers
 from services.cli.brokers import Broker
+from tests import postgres as servers
+from tests.postgres import Postgres
 
 # The machine is shared: how long an example takes says nothing.
 hypothesis.settings.register_profile(
@@ -62,3 +64,10 @@ def broker(request: pytest.FixtureRequest) -> Broker:
     """Either broker: the test runs on both."""
     running: Broker = request.getfixturevalue(request.param)
     return running
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Postgres]:
+    """One PostgreSQL for all tests; each makes a database of its own in it."""
+    with servers.postgres() as server:
+        yield server

@@ -161,7 +161,7 @@ async def test_a_handler_that_hangs_is_a_stall(kafka: Broker, monkeypatch: pytes
         async def hang(_: Sequence[Inbound]) -> None:
             await hung.wait()
 
-        noted.plane._handlers[:] = [(REVIEWS, hang)]
+        noted.plane._handlers[:] = [(REVIEWS, hang, 0.1)]
         async with noted.running():
             await put(settings, b"1")
             await until(lambda: noted.plane.health.stalled() == [REVIEWS])

@@ -1,87 +1,28 @@
 """`python -m services.action`: scores become decisions."""
 
-import asyncio
 import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import uvloop
-from prometheus_client import Info
 
 from services import codec, metrics
-from services.action import policy
 from services.action.budget import Budget
+from services.action.policy_file import PolicyFile
 from services.action.stage import SERVICE, Batch, act
-from services.errors import BadRecord, BadSetup
+from services.action.standings import Standings
+from services.errors import BadRecord
 from services.kafka import View
 from services.lane import Plan, Service, Work
 from services.observe import event
 from services.process import launch
-from services.records import Campaign, Control, Decision, Inbound, Mode, Output, Standing, Verdict
+from services.records import Campaign, Control, Decision, Inbound, Mode, Output, Verdict
 from services.settings import Settings
 from services.topics import CAMPAIGNS, CONTROL, DEAD_LETTER, DECISIONS, QUARANTINE, SCORES, STANDING
 
-POLL_SECONDS = 1.0
-
 log = logging.getLogger(__name__)
-
-
-class PolicyFile:
-    """The policy in use, and the file it comes from: a changed file is taken whole or refused whole."""
-
-    def __init__(self, path: Path, info: Info = metrics.POLICY) -> None:
-        self._path, self._info = path, info
-        self._seen = self._state()
-        self.policy = policy.read(path)
-        info.info({"version": self.policy.version})
-
-    async def watch(self) -> None:
-        while True:
-            await asyncio.sleep(POLL_SECONDS)
-            await asyncio.to_thread(self.refresh)
-
-    def refresh(self) -> None:
-        """Take over what the file holds now, if it has changed: batches that begin after it go by that."""
-        if (state := self._state()) == self._seen:
-            return
-        self._seen = state
-        try:
-            self.policy = policy.read(self._path)
-        except BadSetup as refused:
-            metrics.POLICY_LOADS.labels("refused").inc()
-            event(log, "policy_refused", logging.ERROR, why=str(refused), kept=self.policy.version)
-            return
-        metrics.POLICY_LOADS.labels("loaded").inc()
-        self._info.info({"version": self.policy.version})
-        event(log, "policy_loaded", version=self.policy.version)
-
-    def _state(self) -> tuple[int, int] | None:
-        try:
-            status = self._path.stat()
-        except OSError:
-            return None
-        return status.st_mtime_ns, status.st_size
-
-
-@dataclass(slots=True)
-class Standings:
-    """A full copy of `dm.standing`, by scoped sender."""
-
-    held: dict[str, Standing] = field(default_factory=dict)
-
-    def apply(self, record: Inbound) -> None:
-        sender = (record.key or b"").decode(errors="replace")
-        if record.value is None:
-            self.held.pop(sender, None)
-            return
-        try:
-            self.held[sender] = codec.decode(record.value, Standing)
-        except BadRecord as bad:
-            metrics.DEAD_LETTERS.labels(SERVICE, bad.fault.value).inc()
-            event(log, "standing_ignored", logging.ERROR, why=bad.fault.value, offset=record.offset)
 
 
 @dataclass(slots=True)
@@ -152,9 +93,7 @@ class Action(Work):
 
     def run(self, records: Sequence[Inbound], now_ms: int) -> list[Output]:
         rival = self.rival.policy if self.rival else None
-        batch = act(
-            records, self.file.policy, self.standings.held.get, self.switch.is_shadow(), now_ms, self.budget, rival
-        )
+        batch = act(records, self.file.policy, self.standings.find, self.switch.is_shadow(), now_ms, self.budget, rival)
         _count(batch, now_ms)
         for tenant in self.budget.ran_out():
             event(log, "budget_exhausted", logging.WARNING, tenant=tenant, lane=self.budget.lane)
@@ -186,6 +125,19 @@ def _count_reasons(decision: Decision) -> None:
             metrics.REASONS.labels(reason.code.value).inc()
 
 
+def standing_view(settings: Settings, standings: Standings) -> View:
+    """A view that keeps `standings`; what is unreadable is counted, and leaves what was known."""
+
+    def apply(record: Inbound) -> None:
+        try:
+            standings.apply(record)
+        except BadRecord as bad:
+            metrics.DEAD_LETTERS.labels(SERVICE, bad.fault.value).inc()
+            event(log, "standing_ignored", logging.ERROR, why=bad.fault.value, offset=record.offset)
+
+    return View(settings, STANDING, apply)
+
+
 def service(settings: Settings) -> Service:
     """Action, wired."""
     file, standings, confirmed, switch = PolicyFile(settings.policy), Standings(), Confirmed(), Switch(settings.mode)
@@ -202,7 +154,7 @@ def service(settings: Settings) -> Service:
         (DECISIONS, QUARANTINE, DEAD_LETTER),
         open_lane,
         views=(
-            View(settings, STANDING, standings.apply),
+            standing_view(settings, standings),
             View(settings, CAMPAIGNS, confirmed.apply),
             View(settings, CONTROL, switch.apply),
         ),

@@ -161,7 +161,7 @@ class LiveCampaigns:
         return None
 
     def _is_exempt(self, campaign: Campaign, event_ms: int) -> bool:
-        return self._exempt.get(campaign_review_key(campaign.campaign_id), 0) > event_ms
+        return self._exempt.get(campaign_review_key(campaign.tenant, campaign.campaign_id), 0) > event_ms
 
     def get(self, name: str) -> Campaign | None:
         """The latest word on a campaign, by its id."""

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from services import codec, metrics
-from services.action.__main__ import Confirmed, PolicyFile, Switch
+from services.action.__main__ import Confirmed, Switch
+from services.action.policy_file import PolicyFile
 from services.records import VERSION, Campaign, Control, Mode
 from tests.builders import NOON_MS, Record
 

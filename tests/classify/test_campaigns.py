@@ -228,7 +228,7 @@ def test_the_latest_word_on_a_campaign_counts() -> None:
 
 
 def test_an_exemption_holds_until_its_end_whatever_is_told_of_the_campaign() -> None:
-    view, review = live(campaign(), campaign("other")), campaign_review_key(ID)
+    view, review = live(campaign(), campaign("other")), campaign_review_key("default", ID)
     view.apply(review, exemption(NOON_MS + 9))
     view.apply(ID, campaign())
     assert [view.find("default", ["text"], NOON_MS + after_ms) for after_ms in (0, 9)] == [None, ID]
@@ -332,7 +332,9 @@ async def test_a_bad_record_is_dead_lettered_and_costs_no_campaign(kafka: Broker
 async def test_an_exemption_that_a_review_gave_stays(kafka: Broker, tmp_path: Path) -> None:
     async with plane("campaigns", kafka, tmp_path) as started:
         exempt = codec.encode(exemption(NOON_MS + DAY_MS))
-        review = Output(topic=CAMPAIGNS, key=campaign_review_key(ID).encode(), value=exempt, timestamp_ms=NOON_MS)
+        review = Output(
+            topic=CAMPAIGNS, key=campaign_review_key("default", ID).encode(), value=exempt, timestamp_ms=NOON_MS
+        )
         await started.put(review, *packed(started, *(sighting(n, n) for n in range(10))))
         await started.told(CAMPAIGNS, Campaign, 2)
         await started.stop()

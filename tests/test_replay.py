@@ -222,3 +222,13 @@ def test_a_missing_policy_is_wrong_usage(tmp_path: Path, capfdbinary: pytest.Cap
     assert main(["replay", file, "--policy", str(tmp_path / "absent.toml")]) == 2
     assert b"DOORMAN_POLICY" in capfdbinary.readouterr().err
     assert main(["replay", str(tmp_path / "absent.jsonl")]) == 2
+
+
+def test_a_policy_is_checked_before_it_is_used(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    rules = tmp_path / "policy.toml"
+    rules.write_text("[default]\nthreshold = 0.5\n[tenants.b]\n[tenants.a]\n")
+    assert main(["policy", str(rules)]) == 0
+    assert codec.loads_object(capfdbinary.readouterr().out)["tenants"] == ["a", "b"]
+    rules.write_text("[default]\nthreshold = 5\n")
+    assert main(["policy", str(rules)]) == 1
+    assert b"policy.toml:2: default.threshold: 5 is not allowed; write a number" in capfdbinary.readouterr().err

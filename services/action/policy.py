@@ -268,6 +268,13 @@ def read(path: Path) -> Policy:
 
 def parse(content: bytes, name: str = "policy") -> Policy:
     """A policy from TOML; raises BadSetup that names every fault by file, line, what is wrong and what to write."""
+    try:
+        return _parsed(content, name)
+    except RecursionError:
+        raise BadSetup(f"policy is refused\n  {name}:1: nested too deeply; tables go four deep, lists two") from None
+
+
+def _parsed(content: bytes, name: str) -> Policy:
     document, text = _loaded(content, name)
     valid: dict[Place, Tenant] = {}
     faults = [*_misplaced(document), *_checked(document, valid)]
@@ -286,7 +293,7 @@ def _loaded(content: bytes, name: str) -> tuple[dict[str, Any], str]:
         return tomllib.loads(text), text
     except UnicodeDecodeError as error:
         line, wrong = content.count(b"\n", 0, error.start) + 1, "not UTF-8; save the file as UTF-8"
-    except tomllib.TOMLDecodeError as error:
+    except ValueError as error:  # tomllib's own, or a number of thousands of digits
         at = re.search(r"line (\d+)", str(error))
         line = int(at[1]) if at else content.count(b"\n") + 1
         wrong = f"not TOML: {str(error).partition(' (at ')[0]}; write KEY = VALUE or [TABLE], each of them once"

@@ -1,5 +1,6 @@
 """The policy file: taken whole or refused whole, with every fault named by line and remedy."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -130,6 +131,16 @@ def test_a_broken_file_is_refused_by_file_line_fault_and_remedy(
     assert remedy in told.partition("; ")[2]
 
 
+@pytest.mark.parametrize(
+    "content",
+    [b"a=" + b"[" * 5000, b"[default.x" + b".a" * 3000 + b"]\n", b"[default]\nthreshold=" + b"9" * 5000],
+    ids=["lists", "tables", "digits"],
+)
+def test_what_is_too_deep_or_too_long_to_read_is_refused_too(content: bytes) -> None:
+    with pytest.raises(BadSetup, match=r"policy:\d+: (nested too deeply|not TOML)"):
+        parse(content)
+
+
 def test_all_faults_are_named_at_once_and_what_is_inherited_once() -> None:
     with pytest.raises(BadSetup) as refused:
         parse(b'[default]\nthreshold = 2\nmode = "off"\n[tenants.a]\ncampaign = "much"\n[tenants.b]\nmode = "on"\n')
@@ -168,6 +179,58 @@ def test_every_key_is_found_on_its_line_whatever_stands_around_it(tables: dict[s
 def test_what_has_no_line_of_its_own_is_found_on_that_of_what_holds_it() -> None:
     lines = lines_of("[a.b]\nc.d = { e = 1 }\n[[f]]\ng = 1\n")
     assert [line_of(place, lines) for place in (("a",), ("a", "b", "c", "d", "e"), ("f", "g"), ("x",))] == [1, 2, 4, 1]
+
+
+SHIPPED = (ROOT / "deploy" / "policy.toml").read_text().splitlines()
+VALUES_OF_ANY_KIND = [
+    "-1",
+    "nan",
+    "true",
+    '"x"',
+    '"""\nx"""""',
+    "[]",
+    "[[1]]",
+    "{}",
+    "{ a.b = 1 }",
+    "1979-05-27",
+    "'",
+    "99999",
+]
+LINES = st.one_of(
+    st.sampled_from(SHIPPED),
+    st.sampled_from(
+        ["[default]", "[[default]]", "[tenants]", "[[tenants]]", "[tenants.a.b]", "[[tenants.a]]", "[a]", "\0"]
+    ),
+    st.builds(
+        "{} = {}".format,
+        st.sampled_from([line.partition(" =")[0] for line in SHIPPED if " =" in line]),
+        st.sampled_from(VALUES_OF_ANY_KIND),
+    ),
+    st.builds(
+        "{}={}".format,
+        st.sampled_from(["default", "tenants", "default.mode", "tenants.a", "a.'b'.\"c\""]),
+        st.sampled_from(VALUES_OF_ANY_KIND),
+    ),
+    st.text(max_size=8),
+)
+
+
+@given(st.lists(st.tuples(st.integers(0, len(SHIPPED)), LINES), min_size=1, max_size=4))
+def test_whatever_a_file_holds_it_is_taken_or_refused_by_line(changes: list[tuple[int, str]]) -> None:
+    lines = list(SHIPPED)
+    for place, line in changes:
+        lines[place : place + (place % 2)] = [line]
+    content = "\n".join(lines).encode(errors="surrogatepass")
+    try:
+        assert parse(content).version
+    except BadSetup as refused:
+        first, *faults = str(refused).splitlines()
+        assert first == "policy is refused"
+        assert faults
+        for told in faults:
+            number = re.match(r"  policy:(\d+): .+; .+", told)
+            assert number, told
+            assert 1 <= int(number[1]) <= content.count(b"\n") + 1
 
 
 @pytest.mark.parametrize(

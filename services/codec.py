@@ -91,6 +91,7 @@ def _second(seconds: int) -> str:
     return (_EPOCH + timedelta(seconds=seconds)).isoformat()
 
 
+@lru_cache(maxsize=4096)  # a batch is decided in one millisecond, and came in few
 def rfc3339(epoch_ms: int) -> str:
     """Milliseconds of the Unix epoch as `2026-11-22T10:00:00.000Z`."""
     seconds, ms = divmod(epoch_ms, 1000)

@@ -11,6 +11,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import cached_property
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any
@@ -239,6 +240,11 @@ class Tenant(_Strict):
         description="lines of a cause (model_missing, memory_young, second_look_skipped, unreadable) and what to do: "
         f"{', '.join(Lacking)}, in quotes",
     )
+
+    @cached_property
+    def has_lists(self) -> bool:
+        """Whether any sender or host passes or is held whatever the score."""
+        return bool(self.senders.allow or self.senders.block or self.links.allow or self.links.block)
 
     def lacking(self, causes: Iterable[Degraded]) -> Lacking:
         """What to do with a message that lacks something; of several answers the mildest."""

@@ -80,7 +80,7 @@ def act(
             continue
         decision = decide(score, policy, find_standing, shadow, now_ms, budget)
         batch.decisions.append((decision, score.message))
-        batch.outputs.extend(_outputs(record, decision, score))
+        _put_out(record, decision, score, batch.outputs)
         if rival is not None:
             batch.flips.extend(_flips(decision, score, rival, find_standing, now_ms))
     return batch
@@ -211,6 +211,8 @@ def find_override(message: Message, tenant: Tenant, find_standing: FindStanding)
     """What beats the score, if anything does."""
     sender = scoped(message.tenant, message.platform, message.sender_id)
     standing = find_standing(sender)
+    if standing is None and not tenant.has_lists:
+        return None
     now_ms = message.event_ms
     blocked = message.sender_id in tenant.senders.block or tenant.links.blocks(message.text)
     if blocked or (standing is not None and standing.block_until_ms > now_ms):
@@ -238,12 +240,12 @@ def sigmoid(weight: float) -> float:
     return 1 / (1 + math.exp(-weight)) if weight > -700 else 0.0
 
 
-def _outputs(record: Inbound, decision: Decision, score: Score) -> Iterator[Output]:
+def _put_out(record: Inbound, decision: Decision, score: Score, outputs: list[Output]) -> None:
     message = score.message
-    yield decision_output(decision, message.received_ms, trace(record))
+    outputs.append(decision_output(decision, message.received_ms, trace(record)))
     if decision.verdict is Verdict.QUARANTINE and decision.mode is Mode.ENFORCE:
-        evidence = Evidence(v=VERSION, decision=decision, message=message, spans=score.spans)
-        yield Output(topic=QUARANTINE, key=record.key, value=codec.encode(evidence), timestamp_ms=message.received_ms)
+        evidence = codec.encode(Evidence(v=VERSION, decision=decision, message=message, spans=score.spans))
+        outputs.append(Output(topic=QUARANTINE, key=record.key, value=evidence, timestamp_ms=message.received_ms))
 
 
 def decision_output(decision: Decision, timestamp_ms: int, traced: tuple[tuple[str, bytes], ...] = ()) -> Output:

@@ -352,7 +352,8 @@ def test_every_topic_has_a_contract() -> None:
 
 def test_every_record_with_a_version_has_a_contract() -> None:
     structs = [kind for kind in vars(records).values() if isinstance(kind, type) and issubclass(kind, msgspec.Struct)]
-    assert {kind for kind in structs if "v" in kind.__struct_fields__} == set(VALUES)
+    whole = {kind for kind in structs if not kind.__subclasses__()}  # an Envelope is part of a Message
+    assert {kind for kind in whole if "v" in kind.__struct_fields__} == set(VALUES)
 
 
 @pytest.mark.parametrize("kind", VALUES, ids=lambda kind: kind.__name__)

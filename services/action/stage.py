@@ -19,9 +19,10 @@ from services.records import (
     Bond,
     Decision,
     Degraded,
+    Envelope,
     Evidence,
+    Finding,
     Inbound,
-    Message,
     Mode,
     Output,
     Override,
@@ -52,7 +53,7 @@ class Batch:
     """What a batch of scores gave."""
 
     outputs: list[Output] = field(default_factory=list)
-    decisions: list[tuple[Decision, Message]] = field(default_factory=list)
+    decisions: list[tuple[Decision, Envelope]] = field(default_factory=list)
     flips: list[Flip] = field(default_factory=list)
     faults: Counter[Fault] = field(default_factory=Counter)
 
@@ -73,20 +74,22 @@ def act(
     batch = Batch()
     for record in records:
         try:
-            score = codec.decode(record.value, Score)
+            score = codec.decode(record.value, Finding)
+            decision = decide(score, policy, find_standing, shadow, now_ms, budget)
+            batch.outputs.extend(_outputs(record, decision, score.message.received_ms))
         except BadRecord as bad:
             batch.faults[bad.fault] += 1
             batch.outputs.append(dead_letter(record, bad.fault, SERVICE, now_ms))
             continue
-        decision = decide(score, policy, find_standing, shadow, now_ms, budget)
         batch.decisions.append((decision, score.message))
-        _put_out(record, decision, score, batch.outputs)
         if rival is not None:
             batch.flips.extend(_flips(decision, score, rival, find_standing, now_ms))
     return batch
 
 
-def _flips(decision: Decision, score: Score, rival: Policy, find_standing: FindStanding, now_ms: int) -> Iterator[Flip]:
+def _flips(
+    decision: Decision, score: Finding, rival: Policy, find_standing: FindStanding, now_ms: int
+) -> Iterator[Flip]:
     """Whether another policy would decide otherwise. It has no budget: what is in shadow, it shadows too."""
     other = decide(score, rival, find_standing, decision.mode is Mode.SHADOW, now_ms)
     found = flip(decision, other)
@@ -95,7 +98,7 @@ def _flips(decision: Decision, score: Score, rival: Policy, find_standing: FindS
 
 
 def decide(
-    score: Score,
+    score: Finding,
     policy: Policy,
     find_standing: FindStanding,
     shadow: bool,
@@ -154,7 +157,7 @@ def _verdict(caught: bool, override: Override | None) -> Verdict:
     return Verdict.QUARANTINE if caught else Verdict.ALLOW
 
 
-def _is_over(score: Score, tenant: Tenant, override: Override | None, budget: Budget | None) -> bool:
+def _is_over(score: Finding, tenant: Tenant, override: Override | None, budget: Budget | None) -> bool:
     """Whether the tenant's budget is spent. What a block holds costs nothing."""
     if budget is None or tenant.budget is None or override is Override.BLOCK:
         return False
@@ -171,11 +174,11 @@ def _lacking(answer: Lacking, verdict: Verdict, mode: Mode) -> tuple[Verdict, Mo
     return (Verdict.ALLOW if answer is Lacking.ALLOW else Verdict.QUARANTINE), mode
 
 
-def _expiry(message: Message, tenant: Tenant) -> str:
+def _expiry(message: Envelope, tenant: Tenant) -> str:
     return codec.rfc3339(message.received_ms + tenant.quarantine_days * DAY_MS)
 
 
-def weigh(score: Score, tenant: Tenant) -> Iterator[Reason]:
+def weigh(score: Finding, tenant: Tenant) -> Iterator[Reason]:
     """The reasons of a score under a policy, heaviest evidence of each kind once."""
     if score.text_score is not None:
         weight = logit(score.text_score) + _offset(score.labels, tenant)
@@ -188,7 +191,7 @@ def weigh(score: Score, tenant: Tenant) -> Iterator[Reason]:
         yield Reason(code=ReasonCode.CAMPAIGN, weight=tenant.campaign, detail=score.campaign_id)
 
 
-def _signal_reasons(score: Score, tenant: Tenant) -> Iterator[Reason]:
+def _signal_reasons(score: Finding, tenant: Tenant) -> Iterator[Reason]:
     """Two signals of one reason tell of the same thing: the heavier one counts."""
     heaviest: dict[ReasonCode, Reason] = {}
     for name, value in score.signals.items():
@@ -207,7 +210,7 @@ def _offset(labels: dict[str, float], tenant: Tenant) -> float:
     return tenant.label_offsets.get(max(labels, key=labels.__getitem__), 0.0)
 
 
-def find_override(message: Message, tenant: Tenant, find_standing: FindStanding) -> Override | None:
+def find_override(message: Envelope, tenant: Tenant, find_standing: FindStanding) -> Override | None:
     """What beats the score, if anything does."""
     sender = scoped(message.tenant, message.platform, message.sender_id)
     standing = find_standing(sender)
@@ -225,7 +228,7 @@ def find_override(message: Message, tenant: Tenant, find_standing: FindStanding)
     return Override.ALLOW_LIST if allowed else None
 
 
-def _is_exempt(message: Message, standing: Standing, now_ms: int) -> bool:
+def _is_exempt(message: Envelope, standing: Standing, now_ms: int) -> bool:
     names = [message.conversation_id, *([message.recipient_id] if message.recipient_id else [])]
     keys = (scoped(message.tenant, message.platform, name) for name in names)
     return any(standing.exempt.get(key, 0) > now_ms for key in keys)
@@ -240,12 +243,14 @@ def sigmoid(weight: float) -> float:
     return 1 / (1 + math.exp(-weight)) if weight > -700 else 0.0
 
 
-def _put_out(record: Inbound, decision: Decision, score: Score, outputs: list[Output]) -> None:
-    message = score.message
-    outputs.append(decision_output(decision, message.received_ms, trace(record)))
+def _outputs(record: Inbound, decision: Decision, received_ms: int) -> list[Output]:
+    """A decision as it goes out, and its evidence where the message is held: only that needs the whole score."""
+    outputs = [decision_output(decision, received_ms, trace(record))]
     if decision.verdict is Verdict.QUARANTINE and decision.mode is Mode.ENFORCE:
-        evidence = codec.encode(Evidence(v=VERSION, decision=decision, message=message, spans=score.spans))
-        outputs.append(Output(topic=QUARANTINE, key=record.key, value=evidence, timestamp_ms=message.received_ms))
+        score = codec.decode(record.value, Score)
+        evidence = codec.encode(Evidence(v=VERSION, decision=decision, message=score.message, spans=score.spans))
+        outputs.append(Output(topic=QUARANTINE, key=record.key, value=evidence, timestamp_ms=received_ms))
+    return outputs
 
 
 def decision_output(decision: Decision, timestamp_ms: int, traced: tuple[tuple[str, bytes], ...] = ()) -> Output:

@@ -221,6 +221,19 @@ def test_what_is_no_score_is_a_dead_letter(value: bytes | None) -> None:
     assert Fault.INTERNAL not in batch.faults
 
 
+def test_only_a_message_that_is_held_must_be_whole_and_its_evidence_is() -> None:
+    sent = message(text="see you at noon?", attachments=2, extra={"truth": [1]})
+    held, passed = (score_record(text_score=found, message=sent, spans=((0, 3, 1.5),)) for found in (0.99, 0.1))
+    batch = act([held, passed], POLICY, lambda _: None, False, NOON_MS)
+    evidence = codec.decode(batch.outputs[1].value, Evidence)
+    assert (evidence.message, evidence.spans) == (sent, ((0, 3, 1.5),))
+    torn = [
+        Record((record.value or b"").replace(b'"attachments":2', b'"attachments":"2"')) for record in (held, passed)
+    ]
+    batch = act(torn, POLICY, lambda _: None, False, NOON_MS)
+    assert [output.topic for output in batch.outputs] == [DEAD_LETTER, DECISIONS]
+
+
 def test_a_score_survives_its_journey() -> None:
     whole = score(signals={"messages_1h": 2.0}, spans=((0, 3, 1.5),), labels={"pitch": 0.2})
     assert codec.decode(codec.encode(whole), Score) == whole

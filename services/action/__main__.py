@@ -18,7 +18,7 @@ from services.kafka import View
 from services.lane import Plan, Service, Work
 from services.observe import event
 from services.process import launch
-from services.records import Campaign, Control, Decision, Inbound, Mode, Output, Verdict
+from services.records import Campaign, Control, Decision, Inbound, Mode, Output, Verdict, campaign_review_key
 from services.settings import Settings
 from services.topics import CAMPAIGNS, CONTROL, DEAD_LETTER, DECISIONS, QUARANTINE, SCORES, STANDING
 
@@ -49,14 +49,12 @@ class Switch:
 
 @dataclass(slots=True)
 class Confirmed:
-    """The campaigns that reviews found unwelcome, by id, and until when: of `dm.campaigns` the reviews alone."""
+    """The campaigns that reviews found unwelcome, and until when: of `dm.campaigns` the reviews alone, by key."""
 
     until_ms: dict[str, int] = field(default_factory=dict)
 
     def apply(self, record: Inbound) -> None:
-        name, _, review = (record.key or b"").decode(errors="replace").partition("/")
-        if not review:
-            return
+        name = (record.key or b"").decode(errors="replace")
         self.until_ms.pop(name, None)
         try:
             campaign = None if record.value is None else codec.decode(record.value, Campaign)
@@ -67,8 +65,8 @@ class Confirmed:
         if campaign is not None and campaign.confirmed:
             self.until_ms[name] = campaign.expires_ms
 
-    def holds(self, campaign_id: str, event_ms: int) -> bool:
-        return self.until_ms.get(campaign_id, 0) > event_ms
+    def holds(self, tenant: str, campaign_id: str, event_ms: int) -> bool:
+        return self.until_ms.get(campaign_review_key(tenant, campaign_id), 0) > event_ms
 
 
 @dataclass(slots=True)

@@ -12,11 +12,11 @@ HOUR_MS = 3_600_000
 # A broker keeps 4,096 bytes beside an offset (offset.metadata.max.bytes); a tenant takes 20 of them at most.
 MAX_TENANTS = 200
 
-# (campaign id, moment) -> whether a review found the campaign unwelcome.
-IsConfirmed = Callable[[str, int], bool]
+# (tenant, campaign id, moment) -> whether the tenant's review found the campaign unwelcome.
+IsConfirmed = Callable[[str, str, int], bool]
 
 
-def _nobody(campaign_id: str, event_ms: int) -> bool:
+def _nobody(tenant: str, campaign_id: str, event_ms: int) -> bool:
     return False
 
 
@@ -40,7 +40,7 @@ class Budget:
 
         One of a confirmed campaign costs nothing and is never too many.
         """
-        if campaign_id is not None and self.is_confirmed(campaign_id, event_ms):
+        if campaign_id is not None and self.is_confirmed(tenant, campaign_id, event_ms):
             return False
         if event_ms // HOUR_MS > self._hour:
             self._begin(event_ms // HOUR_MS)

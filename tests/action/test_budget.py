@@ -81,7 +81,7 @@ def test_what_is_allowed_or_shadowed_anyway_costs_nothing() -> None:
     ids=["block list", "block by review", "confirmed campaign"],
 )
 def test_what_a_person_found_unwelcome_neither_counts_nor_is_spared(parts: dict[str, Any]) -> None:
-    budget = Budget(is_confirmed=lambda campaign_id, _: campaign_id == "k-bad")
+    budget = Budget(is_confirmed=lambda _, campaign_id, __: campaign_id == "k-bad")
     assert modes(budget, 0, 0, 0, **parts) == ["enforce"] * 3, "it does not count"
     assert modes(budget, 0, 0, 0) == ["enforce", "enforce", "shadow"]
     assert modes(budget, 0, **parts) == ["enforce"], "it is not spared"

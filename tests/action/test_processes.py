@@ -11,11 +11,11 @@ from services import codec
 from services.action import policy
 from services.action.budget import Budget
 from services.action.stage import decide
-from services.cli import main
+from services.cli import fleet, main
 from services.cli.brokers import Broker
 from services.kafka import partition_of
 from services.records import AuditEntry, Decision, Mode, Output, Score
-from services.topics import AUDIT, DECISIONS, SCORES
+from services.topics import AUDIT, CAMPAIGNS, DECISIONS, SCORES
 from tests.builders import NOON_MS, message, score
 from tests.plane import PARTITIONS, Plane, plane
 
@@ -50,7 +50,7 @@ async def modes_of(running: Plane, number: int) -> set[Mode]:
 async def command(running: Plane, monkeypatch: pytest.MonkeyPatch, *words: str) -> None:
     for name, value in running.variables.items():
         monkeypatch.setenv(name, value)
-    assert await asyncio.to_thread(main, ["control", *words]) == 0
+    assert await asyncio.to_thread(main, list(words)) == 0
 
 
 async def test_one_command_reaches_every_process_within_a_second_and_those_that_start_later(
@@ -62,7 +62,7 @@ async def test_one_command_reaches_every_process_within_a_second_and_those_that_
         try:
             assert len({partition_of(f"default/default/{name}".encode(), PARTITIONS) for name in SENDERS}) == PARTITIONS
             assert await modes_of(running, 0) == {Mode.ENFORCE}
-            await command(running, monkeypatch, "shadow", "--reason", "a wrong policy", "--actor", "ana")
+            await command(running, monkeypatch, "control", "shadow", "--reason", "a wrong policy", "--actor", "ana")
             await asyncio.sleep(REACH_SECONDS)
             assert await modes_of(running, 1) == {Mode.SHADOW}
         finally:
@@ -70,7 +70,7 @@ async def test_one_command_reaches_every_process_within_a_second_and_those_that_
         await running.kill()
         await running.start()
         assert await modes_of(running, 2) == {Mode.SHADOW}
-        await command(running, monkeypatch, "enforce", "--reason", "mended", "--actor", "ana")
+        await command(running, monkeypatch, "control", "enforce", "--reason", "mended", "--actor", "ana")
         await asyncio.sleep(REACH_SECONDS)
         assert await modes_of(running, 3) == {Mode.ENFORCE}
         audit = await running.told(AUDIT, AuditEntry, 2)
@@ -134,6 +134,35 @@ async def test_a_live_process_takes_a_changed_policy_refuses_a_wrong_one_and_ask
         ("allow", versions[1]),
         ("allow", versions[1]),
     ]
+
+
+@pytest.mark.kafka
+async def test_a_campaign_that_a_review_confirmed_is_held_though_the_budget_is_spent(
+    kafka: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rules = tmp_path / "policy.toml"
+    rules.write_text("[default]\nthreshold = 0.5\nbudget = 0\n")
+    async with plane("action", kafka, tmp_path, DOORMAN_POLICY=str(rules)) as running:
+        casebook = fleet.Process("casebook", running.variables)
+        try:
+            await asyncio.to_thread(casebook.wait_ready)
+            await running.put(*outputs([of_campaign(0), of_campaign(1, tenant="another")]))
+            await running.read(DECISIONS, 2)
+            words = ("confirm", "--campaign", "k-1", "--reason", "a fraud", "--actor", "ana")
+            await command(running, monkeypatch, "review", *words)
+            await running.read(CAMPAIGNS, 1)
+            await asyncio.sleep(REACH_SECONDS)
+            await running.put(*outputs([of_campaign(2), of_campaign(3, tenant="another")]))
+            decisions = await running.told(DECISIONS, Decision, 4)
+        finally:
+            await asyncio.to_thread(casebook.kill)
+    modes = {decision.event_id: decision.mode for decision in decisions}
+    assert modes == {"e-0": "shadow", "e-1": "shadow", "e-2": "enforce", "e-3": "shadow"}
+
+
+def of_campaign(number: int, tenant: str = "default") -> Score:
+    sent = message(event_id=f"e-{number}", tenant=tenant)
+    return score(text_score=0.99, campaign_id="k-1", message=sent)
 
 
 async def page(running: Plane) -> str:

@@ -8,7 +8,7 @@ import pytest
 from services import codec, metrics
 from services.action.__main__ import Confirmed, Switch
 from services.action.policy_file import PolicyFile
-from services.records import VERSION, Campaign, Control, Mode
+from services.records import VERSION, Campaign, Control, Mode, campaign_review_key
 from tests.builders import NOON_MS, Record
 
 
@@ -54,16 +54,18 @@ def campaign(**parts: bool) -> bytes:
     return codec.encode(told)
 
 
-def test_a_campaign_is_confirmed_by_its_review_until_that_ends() -> None:
+def test_a_campaign_is_confirmed_by_its_tenant_s_review_until_that_ends() -> None:
+    key = campaign_review_key("default", "k-1").encode()
     confirmed = Confirmed()
-    confirmed.apply(Record(campaign(confirmed=True), key=b"k-1"))
-    assert not confirmed.holds("k-1", NOON_MS - 1), "the campaign's own record says nothing of reviews"
-    confirmed.apply(Record(campaign(confirmed=True), key=b"k-1/review/default"))
-    assert [confirmed.holds("k-1", NOON_MS - 1), confirmed.holds("k-1", NOON_MS)] == [True, False]
-    confirmed.apply(Record(campaign(exempt=True), key=b"k-1/review/default"))
-    assert not confirmed.holds("k-1", NOON_MS - 1)
+    confirmed.apply(Record(campaign(), key=b"k-1"))
+    assert not confirmed.until_ms, "the campaign's own record says nothing of reviews"
+    confirmed.apply(Record(campaign(confirmed=True), key=key))
+    assert [confirmed.holds("default", "k-1", at_ms) for at_ms in (NOON_MS - 1, NOON_MS)] == [True, False]
+    assert not confirmed.holds("another", "k-1", NOON_MS - 1)
+    confirmed.apply(Record(campaign(exempt=True), key=key))
+    assert not confirmed.holds("default", "k-1", NOON_MS - 1)
     for value in (b"{", campaign(confirmed=True), None):
-        confirmed.apply(Record(value, key=b"k-1/review/default"))
+        confirmed.apply(Record(value, key=key))
     assert not confirmed.until_ms
 
 

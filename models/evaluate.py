@@ -145,14 +145,14 @@ def held_out(folder: Path, seed: int = 7) -> Iterable[tuple[str, int, float]]:
 
     for family in HELD_OUT:
         pool = data.pool(folder, seed, without=lambda name, family=family: name == family)  # type: ignore[misc]
-        bags = train.bag([row.text for row in pool.rows])
-        idf = train.rarity(bags)
-        trained = network.fit(train.task(pool.rows, bags, idf), seed)
+        counts = train.bag([row.text for row in pool.rows])
+        idf = train.rarity(counts)
+        trained = network.fit(train.task(pool.rows, counts, idf), seed)
         seen = {data.key(row.text) for row in pool.rows}
         for known in public_sets():
             if known.family == family and known.use is Use.TRAIN and (folder / known.file).exists():
                 rows = list(data.distinct(read_public(known, folder), seen))
-                logits = trained.logits(train.scaled(train.bag([row.text for row in rows]), idf))
+                logits = trained.logits(train.scaled(train.bag([row.text for row in rows]), idf))[:, 0]
                 yield known.name, len(rows), float(roc_auc_score([row.auto for row in rows], logits))
 
 

@@ -1,13 +1,13 @@
 """A small network over hashed n-grams, trained with Adam on sparse vectors. Plain numpy: one seed, the same numbers.
 
     hidden = relu(vector @ embedding + hidden_bias)        15 units
-    logit  = hidden @ head + bias
+    logits = hidden @ heads + bias
 
 Two things keep it from learning an author's style by heart: half of the features are left out of each reading of a text
 (which is also what a misspelling or a changed link does to it), and the targets are smoothed.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,31 +17,29 @@ from numpy.typing import NDArray
 Floats = NDArray[np.float32]
 
 HIDDEN = 15
-EPOCHS = 7
-BATCH = 256
-RATE = 1e-3
+BATCH = 512
+RATE = 2e-3
 DROPPED = 0.5
-SMOOTHING = 0.05
 
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """`embedding` [rows, HIDDEN], `hidden_bias` [HIDDEN], `head` [HIDDEN], `bias` [1]."""
+    """`embedding` [rows, HIDDEN], `hidden_bias` [HIDDEN], `heads` [HIDDEN, labels], `bias` [labels]."""
 
     embedding: Floats
     hidden_bias: Floats
-    head: Floats
+    heads: Floats
     bias: Floats
 
     def logits(self, vectors: sparse.csr_matrix) -> Floats:
-        """Raw logits [texts]."""
+        """Raw logits [texts, labels]."""
         hidden: Floats = np.maximum(vectors @ self.embedding + self.hidden_bias, 0)
-        return hidden @ self.head + self.bias
+        return hidden @ self.heads + self.bias
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """`vectors` [texts, rows], `targets` (0 or 1) and `weights` [texts]."""
+    """`vectors` [texts, rows]; `targets` (0 to 1) [texts, labels]; `weights` [texts, 1]."""
 
     vectors: sparse.csr_matrix
     targets: Floats
@@ -51,14 +49,23 @@ class Task:
         return Task(self.vectors[places], self.targets[places], self.weights[places])
 
 
-def fit(task: Task, seed: int, epochs: Iterable[int] = range(EPOCHS)) -> Network:
-    """A trained network. `epochs` counts them, and may show progress."""
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How a network is trained. `show`: turns the numbers of the epochs into themselves, and may show progress."""
+
+    epochs: int = 7
+    smoothing: float = 0.05
+    show: Callable[[Iterable[int]], Iterable[int]] = iter
+
+
+def fit(task: Task, seed: int, recipe: Recipe = Recipe()) -> Network:
+    """A trained network."""
     random = np.random.default_rng(seed)
     used = np.flatnonzero(np.asarray(task.vectors.sum(axis=0)).ravel())
-    compact = Task(task.vectors[:, used].tocsr(), task.targets, task.weights)
-    parameters = _initial(random, len(used))
-    adam = _Adam(parameters, EPOCHS * -(-len(task.targets) // BATCH))
-    for _ in epochs:
+    compact = Task(task.vectors[:, used].tocsr(), _smooth(task.targets, recipe.smoothing), task.weights)
+    parameters = _initial(random, len(used), task.targets.shape[1])
+    adam = _Adam(parameters, recipe.epochs * -(-len(task.targets) // BATCH))
+    for _ in recipe.show(range(recipe.epochs)):
         order = random.permutation(len(task.targets))
         for start in range(0, len(order), BATCH):
             batch = compact.take(order[start : start + BATCH])
@@ -68,25 +75,28 @@ def fit(task: Task, seed: int, epochs: Iterable[int] = range(EPOCHS)) -> Network
     return Network(embedding, *parameters[1:])
 
 
-def _initial(random: np.random.Generator, rows: int) -> list[Floats]:
+def _smooth(targets: Floats, smoothing: float) -> Floats:
+    return targets * np.float32(1 - 2 * smoothing) + np.float32(smoothing)
+
+
+def _initial(random: np.random.Generator, rows: int, labels: int) -> list[Floats]:
     def glorot(inputs: int, outputs: int) -> Floats:
         bound = np.sqrt(6 / (inputs + outputs))
         return random.uniform(-bound, bound, (inputs, outputs)).astype(np.float32)
 
-    return [glorot(rows, HIDDEN), np.zeros(HIDDEN, np.float32), glorot(HIDDEN, 1)[:, 0], np.zeros(1, np.float32)]
+    return [glorot(rows, HIDDEN), np.zeros(HIDDEN, np.float32), glorot(HIDDEN, labels), np.zeros(labels, np.float32)]
 
 
 def _gradients(parameters: list[Floats], batch: Task, random: np.random.Generator) -> list[Floats]:
     """Of the weighted cross-entropy, averaged over the batch."""
-    embedding, hidden_bias, head, bias = parameters
+    embedding, hidden_bias, heads, bias = parameters
     vectors = batch.vectors
     vectors.data *= (random.random(vectors.nnz, dtype=np.float32) >= DROPPED) / np.float32(1 - DROPPED)
     reached = vectors @ embedding + hidden_bias
     hidden = np.maximum(reached, 0)
-    smooth = batch.targets * (1 - 2 * SMOOTHING) + SMOOTHING
-    errors = batch.weights * (_sigmoid(hidden @ head + bias) - smooth) / len(smooth)
-    back = np.outer(errors, head) * (reached > 0)
-    return [vectors.T @ back, back.sum(axis=0), hidden.T @ errors, errors.sum(keepdims=True)]
+    errors = batch.weights * (_sigmoid(hidden @ heads + bias) - batch.targets) / len(batch.targets)
+    back = errors @ heads.T * (reached > 0)
+    return [vectors.T @ back, back.sum(axis=0), hidden.T @ errors, errors.sum(axis=0)]
 
 
 def _sigmoid(logits: Floats) -> Floats:

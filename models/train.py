@@ -2,14 +2,15 @@
 
 data → features → network → calibration → export → evaluation. The same seed, data and versions give the same file.
 
-A text's vector is the sum of its rows of the table, n-grams of characters and words each divided by their length, so
-that long texts do not shout. The head `auto` says whether a message was written to everybody; the other heads say of
-what kind it is, given that.
+A text's vector is the sum of its rows of the table, divided by their length, so that long texts do not shout. The head
+`auto` says whether a message was written to everybody; the other heads say of what kind it is, given that.
 """
 
 import argparse
 import sys
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,38 +20,32 @@ from rich.console import Console
 from rich.progress import track
 from sklearn.linear_model import LogisticRegression
 
-from models import data, evaluate, export, kinds, network
+from models import data, evaluate, export, network
 from models.data import Pool, Row
-from models.kinds import Kinds
-from models.network import Floats, Network, Task
+from models.network import Floats, Network, Recipe, Task
 from services.classify.scorer import LABELS, Scorer
 from services.classify.text import SPEC, features
 from services.errors import BadSetup
 
 PRIOR = 0.05
 FOLDS = 4
+KINDS_EPOCHS = 25
 # An n-gram of a single text says nothing of others.
 MIN_TEXTS = 2
+# Texts whose features are counted at once.
+_COUNTED = 2_048
 
 console = Console(stderr=True)
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """`idf` [rows], network and kinds, and `calibration` [labels, slope & intercept] to the logit at `PRIOR`."""
+    """`idf` [rows], a network for `auto` and one for kinds, slope and intercept of `auto` to its logit at `PRIOR`."""
 
     idf: Floats
-    network: Network
-    kinds: Kinds
-    calibration: Floats
-
-
-@dataclass(frozen=True, slots=True)
-class Bags:
-    """How often each row of the table is used by each text, characters and words apart: CSR float32 [texts, rows]."""
-
-    chars: sparse.csr_matrix
-    words: sparse.csr_matrix
+    auto: Network
+    kinds: Network
+    calibration: tuple[float, float]
 
 
 def main() -> int:
@@ -81,69 +76,62 @@ def read(folder: Path | None, seed: int) -> Pool:
 
 
 def train(pool: Pool, seed: int) -> Trained:
-    """A network, calibrated."""
-    bags = bag([row.text for row in pool.rows])
-    idf = rarity(bags)
-    given = task(pool.rows, bags, idf)
-    found = network.fit(given, seed, _epochs("network"))
-    return Trained(idf, found, kinds.fit(pool.rows, word_vectors(bags, idf), seed), _calibrate(pool.rows, given, seed))
+    """Networks, calibrated."""
+    counts = bag([row.text for row in pool.rows])
+    idf = rarity(counts)
+    given = task(pool.rows, counts, idf)
+    auto = network.fit(given, seed, Recipe(show=_shown("auto")))
+    kinds = network.fit(kinds_task(pool.rows, given), seed, Recipe(KINDS_EPOCHS, 0.0, _shown("kinds")))
+    return Trained(idf, auto, kinds, _calibrate(pool.rows, given, seed))
 
 
-def task(rows: list[Row], bags: Bags, idf: Floats) -> Task:
-    """What the network is to learn."""
-    targets = np.array([row.auto for row in rows], dtype=np.float32)
-    weights = np.array([data.WEIGHTS[row.part] for row in rows], dtype=np.float32)
-    return Task(scaled(bags, idf), targets, weights)
+def task(rows: list[Row], counts: sparse.csr_matrix, idf: Floats) -> Task:
+    """What the network for `auto` is to learn."""
+    targets = np.array([[row.auto] for row in rows], dtype=np.float32)
+    weights = np.array([[data.WEIGHTS[row.part]] for row in rows], dtype=np.float32)
+    return Task(scaled(counts, idf), targets, weights)
 
 
-def _epochs(name: str) -> "range":
-    return track(range(network.EPOCHS), description=name, console=console)  # type: ignore[return-value]
+def kinds_task(rows: list[Row], given: Task) -> Task:
+    """What the network for kinds is to learn, from our own automated rows alone: public sets name none."""
+    own = np.flatnonzero([row.auto and row.part != "public" for row in rows])
+    targets = np.array([[rows[place].kind == kind for kind in LABELS[1:]] for place in own], dtype=np.float32)
+    return Task(given.vectors[own], targets, np.ones((len(own), 1), dtype=np.float32))
 
 
-def bag(texts: list[str]) -> Bags:
-    """The features of texts, counted."""
-    blocks = list(features(texts))
-    return Bags(
-        _counts([(block.places, block.chars) for block in blocks], len(texts)),
-        _counts([(block.places, block.words) for block in blocks], len(texts)),
-    )
+def _shown(name: str) -> Callable[[Iterable[int]], Iterable[int]]:
+    return partial(track, description=name, console=console)
 
 
-def _counts(grids: list[tuple[NDArray[np.int64], NDArray[np.int32]]], texts: int) -> sparse.csr_matrix:
-    where = [(places, np.nonzero(grid), grid) for places, grid in grids]
-    rows = np.concatenate([places[used[0]] for places, used, _ in where])
-    columns = np.concatenate([grid[used] for _, used, grid in where])
-    counts = sparse.csr_matrix((np.ones(len(rows), dtype=np.float32), (rows, columns)), shape=(texts, SPEC.rows))
+def bag(texts: list[str]) -> sparse.csr_matrix:
+    """How often each text uses each row of the table: float32 [texts, rows]."""
+    places, columns = [], []
+    for start in range(0, len(texts), _COUNTED):
+        grams = features(texts[start : start + _COUNTED])
+        lines, used = np.nonzero(grams.rows)
+        places.append(grams.owners[lines] + start)
+        columns.append(grams.rows[lines, used])
+    where = np.concatenate(places), np.concatenate(columns)
+    counts = sparse.csr_matrix((np.ones(len(where[0]), dtype=np.float32), where), shape=(len(texts), SPEC.rows))
     counts.sum_duplicates()
     return counts
 
 
-def rarity(bags: Bags) -> Floats:
+def rarity(counts: sparse.csr_matrix) -> Floats:
     """Inverse document frequency of each row of the table; 0 for what too few texts have."""
-    texts = np.asarray(((bags.chars + bags.words) > 0).sum(axis=0)).ravel()
-    idf = np.log((1 + bags.chars.shape[0]) / (1 + texts)) + 1
+    texts = np.asarray((counts > 0).sum(axis=0)).ravel()
+    idf = np.log((1 + counts.shape[0]) / (1 + texts)) + 1
     return np.where(texts >= MIN_TEXTS, idf, 0.0).astype(np.float32)
 
 
-def scaled(bags: Bags, idf: Floats) -> sparse.csr_matrix:
-    """Vectors as the graph makes them: counts × idf, characters and words each over sqrt(sum(count × idf²))."""
-    return sparse.csr_matrix(
-        _over_length(bags.chars, idf) @ sparse.diags(idf) + word_vectors(bags, idf) @ sparse.diags(idf)
-    )
-
-
-def word_vectors(bags: Bags, idf: Floats) -> sparse.csr_matrix:
-    """Counts of words over sqrt(sum(count × idf²)): the idf of each stays in the weights."""
-    return _over_length(bags.words, idf)
-
-
-def _over_length(counts: sparse.csr_matrix, idf: Floats) -> sparse.csr_matrix:
+def scaled(counts: sparse.csr_matrix, idf: Floats) -> sparse.csr_matrix:
+    """Vectors as the graph makes them: counts × idf over sqrt(sum(count × idf²))."""
     length = np.sqrt(np.maximum(counts @ idf**2, export.TINY)).astype(np.float32)
-    return sparse.csr_matrix(sparse.diags(1 / length) @ counts)
+    return sparse.csr_matrix(sparse.diags(1 / length) @ counts @ sparse.diags(idf))
 
 
-def _calibrate(rows: list[Row], given: Task, seed: int) -> Floats:
-    """Slope and intercept per label, from texts of files that the network had not seen.
+def _calibrate(rows: list[Row], given: Task, seed: int) -> tuple[float, float]:
+    """Slope and intercept of `auto`, from texts of files that the network had not seen.
 
     Our imagined rows give their label away by their author's style, so the automated side is `realform` alone. The
     other side is half `realform` and half public sets, because most of what people write looks like no pitch at all.
@@ -155,12 +143,10 @@ def _calibrate(rows: list[Row], given: Task, seed: int) -> Floats:
     logits = np.zeros(len(rows), dtype=np.float32)
     for number in range(FOLDS):
         kept, held = np.flatnonzero(fold != number), np.flatnonzero((fold == number) & judges)
-        judge = network.fit(given.take(kept), seed, _epochs(f"calibration {number + 1}/{FOLDS}"))
-        logits[held] = judge.logits(given.vectors[held])
-    found = np.tile(np.array([1.0, 0.0], dtype=np.float32), (len(LABELS), 1))
+        judge = network.fit(given.take(kept), seed, Recipe(show=_shown(f"calibration {number + 1}/{FOLDS}")))
+        logits[held] = judge.logits(given.vectors[held])[:, 0]
     public = np.array([row.part == "public" for row in rows])
-    found[0] = _platt(logits[judges], given.targets[judges] > 0, public[judges])
-    return found
+    return _platt(logits[judges], given.targets[judges, 0] > 0, public[judges])
 
 
 def _platt(logits: Floats, auto: NDArray[np.bool_], public: NDArray[np.bool_]) -> tuple[float, float]:

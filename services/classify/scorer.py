@@ -1,12 +1,13 @@
 """The text model: a folder with ONNX files and a manifest becomes a scorer. The only importer of onnxruntime.
 
     manifest.json   what the model is and must be: see `Manifest`
-    first.onnx      the first look: chars int32 [n, c], words int32 [n, w], explain bool -> probabilities float32
-                    [n, labels], char_parts [n, c] and word_parts [n, w] (what each feature adds to the logit of the
-                    score; empty unless `explain`)
+    first.onnx      the first look: rows int32 [lines, width] and owners int64 [lines, 1] as `text.features` makes them,
+                    empty float32 [texts, columns], explain bool -> probabilities float32 [texts, 1], and parts
+                    [lines, width]: what each feature adds to the logit of the score (empty unless `explain`)
+    kinds.onnx      the same for the kinds, given that a text is automated: probabilities [texts, kinds]
 
-A score depends on its text alone: rows of one width go to the session together, a width is chosen by the text itself,
-and nothing in the graph crosses rows.
+A score depends on its text alone: features are summed as whole numbers, which is exact in any order, and nothing in the
+graph crosses texts.
 """
 
 from collections.abc import Iterator, Sequence
@@ -20,18 +21,20 @@ import onnxruntime
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from services.classify.text import SPEC, Block, Pieces, features, pieces, spread
+from services.classify.text import SPEC, Grams, Pieces, exactly, features, pieces
 from services.errors import BadSetup
 from services.records import Kind
 
 MANIFEST: Final = "manifest.json"
 LABELS: Final = ("auto", *(kind.value for kind in Kind))
 TOLERANCE = 1e-4
+# Below this score no kind is asked for.
+MIN_LABEL = 0.05
 MAX_SPANS = 5
 # Words of one span.
 _MAX_PHRASE = 8
-# Gathered rows of the table, 64 bytes each once widened, that stay in a core's second-level cache.
-_GATHERED = 16_000
+# Lines that the model reads at once: what it makes of them stays in a core's cache.
+_LINES = 1_024
 
 Probability = Annotated[float, Field(ge=0, le=1)]
 Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
@@ -65,18 +68,20 @@ class Training(_Part):
 
 
 class Manifest(_Part):
-    """manifest.json. `calibration`: for each label slope and intercept from raw logit to the logit at `prior`."""
+    """manifest.json. `calibration`: slope and intercept from the raw logit of `auto` to its logit at `prior`; `sha256`:
+    of the .onnx files, one after the other in the order named here."""
 
-    format: Literal[1]
+    format: Literal[2]
     version: Annotated[str, Field(min_length=1, max_length=64)]
     first: Annotated[str, Field(pattern=r"^[\w.-]+\.onnx$")]
+    kinds: Annotated[str, Field(pattern=r"^[\w.-]+\.onnx$")]
     second: None
     sha256: Digest
     features: Features
     labels: tuple[str, ...]
     explain_from: Probability
     prior: Probability
-    calibration: dict[str, tuple[float, float]]
+    calibration: tuple[float, float]
     training: Training
     golden: Annotated[tuple[Golden, ...], Field(min_length=1)]
 
@@ -85,8 +90,8 @@ class Manifest(_Part):
 class TextScore:
     """What the model says of one text.
 
-    `score` and `first` (the first look's) in 0..1; `labels`: kind -> 0..1; `spans`: (start, end, weight) of the
-    strongest words in the text as it was written, weight in units of logit, the strongest first.
+    `score` and `first` (the first look's) in 0..1; `labels`: kind -> 0..1, none below a score of 0.05; `spans`: (start,
+    end, weight) of the strongest words in the text as it was written, weight in units of logit, the strongest first.
     """
 
     score: float
@@ -98,10 +103,10 @@ class TextScore:
 class Scorer:
     """A checked and warmed model."""
 
-    def __init__(self, graph: bytes, version: str = "", explain_from: float = 1.0) -> None:
-        """`graph`: the bytes of first.onnx; raises BadSetup if they are no graph."""
-        self._session = _session(graph)
-        self.sha256 = sha256(graph).hexdigest()
+    def __init__(self, first: bytes, kinds: bytes, version: str = "", explain_from: float = 1.0) -> None:
+        """`first`, `kinds`: the bytes of the .onnx files; raises BadSetup if they are no graphs."""
+        self._first, self._kinds = _session(first), _session(kinds)
+        self.sha256 = sha256(first + kinds).hexdigest()
         self.version = version
         self.explain_from = explain_from
 
@@ -109,51 +114,53 @@ class Scorer:
     def load(cls, folder: Path) -> "Scorer":
         """The model of a folder; raises BadSetup that names every fault found."""
         manifest = _manifest(folder)
-        scorer = cls(_graph(folder, manifest), manifest.version, manifest.explain_from)
+        first, kinds = _graphs(folder, manifest)
+        scorer = cls(first, kinds, manifest.version, manifest.explain_from)
         if faults := scorer._faults(manifest.golden):
             raise BadSetup(f"model {folder}: {'; '.join(faults)}")
         return scorer
 
     def score(self, texts: Sequence[str]) -> list[TextScore]:
         """The scores of texts, in their order, rounded to 4 decimals. Takes any strings."""
-        rounded = self.probabilities(texts).astype(np.float64).round(4)
+        grams = features(texts)
+        scores = self.first(grams, len(texts)).astype(np.float64).round(4)
+        telling = np.flatnonzero(scores >= MIN_LABEL)
+        kinds = self._given_auto(grams.of(telling), len(telling)) * scores[telling, None]
+        labels = {
+            place: dict(zip(LABELS[1:], values, strict=True))
+            for place, values in zip(telling.tolist(), kinds.round(4).tolist(), strict=True)
+        }
+        explained = np.flatnonzero(scores >= self.explain_from).tolist()
+        spans = dict(zip(explained, self._explain([texts[place] for place in explained]), strict=True))
         return [
-            TextScore(
-                score,
-                score,
-                dict(zip(LABELS[1:], kinds, strict=True)),
-                self._explain(text) if score >= self.explain_from else (),
-            )
-            for text, (score, *kinds) in zip(texts, rounded.tolist(), strict=True)
+            TextScore(score, score, labels.get(place, {}), spans.get(place, ()))
+            for place, score in enumerate(scores.tolist())
         ]
 
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
         """float32 [texts, labels], not rounded, not explained."""
-        found = np.empty((len(texts), len(LABELS)), dtype=np.float32)
-        for block in features(texts):
-            self.fill(block, found)
-        return found
+        grams = features(texts)
+        auto = self.first(grams, len(texts))[:, None]
+        return np.hstack([auto, auto * self._given_auto(grams, len(texts))])
 
-    def fill(self, block: Block, found: NDArray[np.float32]) -> None:
-        """Write the probabilities of a block's texts to their places in `found` [texts, labels]."""
-        for part in _slices(block):
-            probabilities, _, _ = self._run(block, part, explain=False)
-            places = block.places[part]
-            found[places] = probabilities[: len(places)]
+    def first(self, grams: Grams, count: int) -> NDArray[np.float32]:
+        """What the first look says [count] of the texts that `grams` was made of."""
+        found = [_run(self._first, part, size)[0][:, 0] for size, part in _parts(grams, count)]
+        return np.concatenate([np.zeros(0, np.float32), *found])
 
-    def _run(self, block: Block, part: slice, *, explain: bool) -> list[NDArray[np.float32]]:
-        chars, words = block.chars[part], block.words[part]
-        if len(chars) == 1:
-            # onnxruntime adds up a lone row in another order than one among others.
-            chars, words = chars.repeat(2, axis=0), words.repeat(2, axis=0)
-        given = {"chars": chars, "words": words, "explain": np.array(explain)}
-        answer: list[NDArray[np.float32]] = self._session.run(None, given)
-        return answer
+    def _given_auto(self, grams: Grams, count: int) -> NDArray[np.float32]:
+        """The kinds [count, kinds], given that a text is automated."""
+        found = [_run(self._kinds, part, size)[0] for size, part in _parts(grams, count)]
+        return np.concatenate([np.zeros((0, len(LABELS) - 1), np.float32), *found])
 
-    def _explain(self, text: str) -> tuple[tuple[int, int, float], ...]:
-        cut = pieces(text)
-        _, char_parts, word_parts = self._run(spread(cut.text), slice(0, 1), explain=True)
-        return strongest(cut, char_parts[0].reshape(word_parts.shape[1], -1).sum(axis=1) + word_parts[0])
+    def _explain(self, texts: Sequence[str]) -> Iterator[tuple[tuple[int, int, float], ...]]:
+        cuts = [pieces(text) for text in texts]
+        whole = iter(cuts)
+        for size, part in _parts(exactly([cut.text for cut in cuts]), len(cuts)):
+            _, weights = _run(self._first, part, size, explain=True)
+            by_char = weights.reshape(len(weights), SPEC.chunk, -1).sum(axis=2)
+            for place in range(size):
+                yield strongest(next(whole), by_char[part.owners == place].ravel())
 
     def _faults(self, golden: Sequence[Golden]) -> list[str]:
         """The golden rows that come out otherwise than when the model was made. Running them warms the session."""
@@ -228,10 +235,31 @@ def _runs(marks: Sequence[bool]) -> Iterator[tuple[int, int]]:
             first = place
 
 
-def _slices(block: Block) -> Iterator[slice]:
-    step = max(1, min(256, _GATHERED // (block.chars.shape[1] + block.words.shape[1])))
-    for start in range(0, len(block.places), step):
-        yield slice(start, start + step)
+def _run(
+    session: onnxruntime.InferenceSession, grams: Grams, count: int, *, explain: bool = False
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Probabilities [count, labels] and parts [lines, width]. One text more than there are: onnxruntime adds up a lone
+    one in another order than one among others."""
+    columns = {given.name: given.shape for given in session.get_inputs()}["empty"][1]
+    given = {
+        "rows": grams.rows,
+        "owners": grams.owners[:, None],
+        "empty": np.zeros((count + 1, columns), dtype=np.float32),
+        "explain": np.array(explain),
+    }
+    probabilities, parts = session.run(None, given)
+    return probabilities[:count], parts
+
+
+def _parts(grams: Grams, count: int) -> Iterator[tuple[int, Grams]]:
+    """The features of about `_LINES` lines or one text at a time, and of how many texts they are."""
+    ends = np.searchsorted(grams.owners, np.arange(count), side="right")
+    start = line = 0
+    while start < count:
+        stop = max(start + 1, int(np.searchsorted(ends, line + _LINES, side="right")))
+        lines = slice(line, int(ends[stop - 1]))
+        yield stop - start, Grams(grams.rows[lines], grams.owners[lines] - start)
+        start, line = stop, lines.stop
 
 
 def _manifest(folder: Path) -> Manifest:
@@ -245,23 +273,23 @@ def _manifest(folder: Path) -> Manifest:
         raise BadSetup(f"{path}: {faults}") from None
 
 
-def _graph(folder: Path, manifest: Manifest) -> bytes:
-    """The bytes of first.onnx, once manifest and file agree with each other and with this code."""
-    faults = []
-    try:
-        graph = (folder / manifest.first).read_bytes()
-    except OSError as error:
-        graph = b""
-        faults.append(f"{manifest.first} cannot be read: {error.strerror}")
-    if graph and sha256(graph).hexdigest() != manifest.sha256:
-        faults.append(f"{manifest.first} is not the file that the manifest names (sha256)")
+def _graphs(folder: Path, manifest: Manifest) -> list[bytes]:
+    """The bytes of the .onnx files, once manifest and files agree with each other and with this code."""
+    graphs, faults = [], []
+    for name in (manifest.first, manifest.kinds):
+        try:
+            graphs.append((folder / name).read_bytes())
+        except OSError as error:
+            faults.append(f"{name} cannot be read: {error.strerror}")
+    if not faults and sha256(b"".join(graphs)).hexdigest() != manifest.sha256:
+        faults.append("the .onnx files are not those that the manifest names (sha256)")
     if manifest.features.digest != SPEC.digest:
         faults.append("trained on another feature spec (features.digest): train again, or use the Doorman it came with")
     if manifest.labels != LABELS:
         faults.append(f"labels must be {', '.join(LABELS)}, in this order")
     if faults:
         raise BadSetup(f"model {folder}: {'; '.join(faults)}")
-    return graph
+    return graphs
 
 
 def _session(graph: bytes) -> onnxruntime.InferenceSession:

@@ -170,23 +170,25 @@ def _visible_pieces(text: str) -> Iterator[tuple[int, int]]:
 class FeatureSpec:
     """How texts become features. A model is only good with the spec that it was trained on: `digest` tells.
 
-    `char_orders`: characters in an n-gram, inside a word and the blank on either side of it; `word_orders`: words in
-    one; `bits`: the table has 2**bits rows and the zeros; `max_chars`: what is left of a folded text; `widths`: a text
-    takes the first that its n-grams of characters fit in, and its words a quarter of it.
+    `orders`: characters in an n-gram, inside a word and the blank on either side of it; `bits`: the table has 2**bits
+    rows and the zeros; `max_chars`: what is left of a folded text; `chunk`: characters in a line of `Grams`.
     """
 
-    version: int = 1
-    char_orders: tuple[int, ...] = (3, 4)
-    word_orders: tuple[int, ...] = (1, 2)
-    bits: int = 18
+    version: int = 2
+    orders: tuple[int, ...] = (3, 5)
+    bits: int = 17
     max_chars: int = 4094
-    # Every width in a batch costs a call of the model, every padded place a look at row 0.
-    widths: tuple[int, ...] = (64, 128, 192, 256, 384, 512, 768, 1024, 2048, 4096, 8192, 16384)
+    chunk: int = 16
 
     @property
     def rows(self) -> int:
         """Rows of the model's table, the zeros of row 0 included."""
         return (1 << self.bits) + 1
+
+    @property
+    def width(self) -> int:
+        """Rows of the table that a line of text names."""
+        return self.chunk * len(self.orders)
 
     @property
     def digest(self) -> str:
@@ -197,187 +199,154 @@ SPEC = FeatureSpec()
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Texts of one width: `places` [n] in the batch; rows of the table, 0 for none: `chars` [n, c], `words` [n, w].
+class Grams:
+    """The features of a batch: `rows` [lines, chunk × orders] of the table, 0 for none; `owners` [lines]: whose text
+    each line is.
 
-    They stand in the order of the text.
+    A text fills one line or more, which stand together and in its order. Of each character a line holds the n-grams
+    that begin there, side by side.
     """
 
-    places: Places
-    chars: Indices
-    words: Indices
+    rows: Indices
+    owners: Places
+
+    def of(self, texts: Places) -> "Grams":
+        """The features of some of the texts, which are counted afresh."""
+        wanted = np.flatnonzero(np.isin(self.owners, texts))
+        return Grams(self.rows[wanted], np.searchsorted(texts, self.owners[wanted]))
 
 
 # Characters hashed at once: the temporary arrays of 4 bytes each stay within a core's cache.
-_STREAM_CHARS = 16_384
+_PART_CHARS = 32_768
 _BLANK, _DIGIT = 32, 48
+# So that what follows the last character of a part can be looked at.
+_AFTER = " " * 8
 # What 0 to 9 stand for inside a word (m0ney, fr3e); the last is for digits of other scripts.
 _WRITTEN_FOR = np.frombuffer("oi0eas0t000".encode("utf-32-le"), dtype=np.uint32)
 _TABLED = 0x1FFFF
-_WORDY, _SYMBOL = 1, 2
-_ODD, _OTHER_SCRIPT, _LATIN_SCRIPT = 1, 2, 4
+# What `_characters` says of a code point beside its letter.
+_LETTER = 0xFFFFFF
+_WORDY, _SYMBOL, _ODD, _OTHER_SCRIPT, _LATIN_SCRIPT = (1 << bit for bit in range(24, 29))
 _MIXED = _OTHER_SCRIPT | _LATIN_SCRIPT
 _K1, _K2, _K3 = np.uint32(0x9E3779B1), np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35)
 _WORD_SEED, _PAIR_SEED = np.uint32(0x27D4EB2F), np.uint32(0x165667B1)
 _BASE = 0x01000193
-_WORD_WIDTHS = tuple(width // 4 for width in SPEC.widths)
 
 
-def features(texts: Sequence[str]) -> Iterator[Block]:
-    """The features of a batch under `SPEC`, in blocks of one width. Any string is taken, surrogates included."""
-    streams = [_packed_stream(part) for part in _parts([visible(text) for text in texts])]
-    if not streams:
-        return
-    chars, words = (_one_after_the_other(side) for side in zip(*streams, strict=True))
-    kinds = np.maximum(np.searchsorted(SPEC.widths, chars.sizes), np.searchsorted(_WORD_WIDTHS, words.sizes))
-    order = np.argsort(kinds, kind="stable")
-    for places in np.split(order, np.flatnonzero(np.diff(kinds[order])) + 1):
-        kind = kinds[places[0]]
-        yield Block(places, chars.grid(places, SPEC.widths[kind]), words.grid(places, _WORD_WIDTHS[kind]))
+def features(texts: Sequence[str]) -> Grams:
+    """The features of a batch under `SPEC`. Any string is taken, surrogates included."""
+    parts = [_grams(part) for part in _parts([visible(text) for text in texts])]
+    lines = np.concatenate([np.zeros(0, np.int64), *(sizes for _, sizes in parts)])
+    rows = [rows for rows, _ in parts]
+    return Grams(
+        np.concatenate(rows) if rows else np.zeros((0, SPEC.width), np.int32), np.repeat(np.arange(len(lines)), lines)
+    )
 
 
 def _parts(texts: list[str]) -> Iterator[list[str]]:
-    """The texts in parts of about `_STREAM_CHARS`."""
-    ends = np.cumsum(np.fromiter(map(len, texts), np.int64, len(texts)) + 2)
-    start = 0
-    while start < len(texts):
-        used = ends[start - 1] if start else 0
-        stop = max(start + 1, int(np.searchsorted(ends, used + _STREAM_CHARS)))
-        yield texts[start:stop]
-        start = stop
+    """The texts in parts of about `_PART_CHARS`."""
+    start = chars = 0
+    for stop, text in enumerate(texts):
+        if chars > _PART_CHARS:
+            yield texts[start:stop]
+            start, chars = stop, 0
+        chars += len(text)
+    if texts:
+        yield texts[start:]
 
 
-def _packed_stream(texts: list[str]) -> tuple["_Packed", "_Packed"]:
-    codes, starts, _ = _stream(texts)
-    return _packed(_char_grams(codes), starts), _packed(_word_grams(codes, starts)[:, None], starts)
-
-
-def spread(text: str) -> Block:
-    """The features of one text from `pieces`, at the characters where they begin: `chars` [1, characters × orders] and
-    `words` [1, characters], the blank before the text counted."""
-    codes, starts, _ = _joined_letters([text])
-    return Block(np.zeros(1, np.int64), _char_grams(codes).reshape(1, -1), _word_grams(codes, starts)[None])
-
-
-@dataclass(frozen=True, slots=True)
-class _Packed:
-    """Rows of the table without the zeros, text after text; `bounds` [texts + 1]."""
-
-    rows: Indices
-    bounds: Places
-
-    @property
-    def sizes(self) -> Places:
-        return np.diff(self.bounds)
-
-    def grid(self, places: Places, width: int) -> Indices:
-        """The rows of some texts, one line each, zeros after them."""
-        grid = np.zeros((len(places), width), dtype=np.int32)
-        spans = zip(self.bounds[places].tolist(), self.bounds[places + 1].tolist(), strict=True)
-        for line, (start, stop) in zip(grid, spans, strict=True):
-            line[: stop - start] = self.rows[start:stop]
-        return grid
-
-
-def _one_after_the_other(streams: Sequence[_Packed]) -> _Packed:
-    if len(streams) == 1:
-        return streams[0]
-    sizes = np.concatenate([stream.sizes for stream in streams])
-    return _Packed(np.concatenate([stream.rows for stream in streams]), np.append(0, np.cumsum(sizes)))
-
-
-def _packed(grams: Indices, starts: Places) -> _Packed:
-    """`grams` [characters, orders] of the stream whose texts begin at `starts`."""
-    flat = grams.ravel()
-    used = np.flatnonzero(flat)
-    return _Packed(flat[used], np.append(np.searchsorted(used, starts * grams.shape[1]), len(used)))
-
-
-def _stream(texts: list[str]) -> tuple[Codes, Places, Places]:
-    """The letters of all texts, a blank before and after each; where each begins, its blank included; their lengths."""
-    raw, starts, sizes = _joined(texts)
-    odd = _odd(raw, starts)
+def _grams(texts: list[str]) -> tuple[Indices, Places]:
+    """Rows of the table [lines, width], and how many lines each text has."""
+    raw, known, lines = _joined(texts)
+    odd = _odd(known, lines)
     if odd.any():
         texts = [_plain(text)[: SPEC.max_chars] if is_odd else text for text, is_odd in zip(texts, odd, strict=True)]
-        return _joined_letters(texts)
-    return _letters(raw), starts, sizes
+        raw, known, lines = _joined(texts)
+    return _hashed(raw, known, lines), lines
 
 
-def _joined_letters(texts: list[str]) -> tuple[Codes, Places, Places]:
-    raw, starts, sizes = _joined(texts)
-    return _letters(raw), starts, sizes
+def exactly(texts: list[str]) -> Grams:
+    """The features of texts from `pieces`, which are folded; a row at each character, the blank before it counted."""
+    raw, known, lines = _joined(texts)
+    return Grams(_hashed(raw, known, lines), np.repeat(np.arange(len(lines)), lines))
 
 
-def _letters(raw: Codes) -> Codes:
-    """Each character as `_Characters.letters` has it; a digit alone among letters as the one it is written for."""
-    characters = _characters()
-    capped = np.minimum(raw, _TABLED)
-    codes = characters.letters[capped]
-    digits = np.flatnonzero(codes == _DIGIT)
-    before, after = codes[digits - 1], codes[digits + 1]
-    kinds = characters.kinds[capped]
-    inside = (kinds[digits - 1] == _WORDY) | (kinds[digits + 1] == _WORDY)
-    alone = digits[inside & (before != _DIGIT) & (after != _DIGIT)]
-    written = raw[alone] - np.uint32(_DIGIT)
-    codes[alone] = _WRITTEN_FOR[np.minimum(written, len(_WRITTEN_FOR) - 1)]
-    return codes
+def _joined(texts: list[str]) -> tuple[Codes, Codes, Places]:
+    """All texts, a blank before each and blanks after it to the end of its last line: the code points, what is known of
+    each, and how many lines each text has."""
+    lines = [(len(text) + SPEC.chunk) // SPEC.chunk for text in texts]
+    stream = [f" {text}".ljust(count * SPEC.chunk) for text, count in zip(texts, lines, strict=True)]
+    raw = np.frombuffer("".join([*stream, _AFTER]).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
+    return raw, _characters()[np.minimum(raw, _TABLED)], np.array(lines, np.int64)
 
 
-def _joined(texts: list[str]) -> tuple[Codes, Places, Places]:
-    stream = f" {'  '.join(texts)} "
-    codes = np.frombuffer(stream.encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    sizes = np.fromiter(map(len, texts), np.int64, len(texts))
-    return codes, np.cumsum(sizes + 2) - sizes - 2, sizes
-
-
-def _odd(raw: Codes, starts: Places) -> Marks:
+def _odd(known: Codes, lines: Places) -> Marks:
     """The texts that `_plain` might change, so that Python looks only at those."""
-    characters = _characters()
-    capped = np.minimum(raw, _TABLED)
-    found = np.bitwise_or.reduceat(characters.flags[capped], starts)
+    starts = (np.cumsum(lines) - lines) * SPEC.chunk
+    found = np.bitwise_or.reduceat(known, starts)
     odd: Marks = ((found & _ODD) != 0) | ((found & _MIXED) == _MIXED)
-    alone = np.flatnonzero(np.logical_and(*_bounds(characters.kinds[capped])))
+    alone = np.flatnonzero(np.logical_and(*_bounds(known)))
     spaced = alone[:-3][alone[3:] - alone[:-3] == 6]
     odd[np.searchsorted(starts, spaced, side="right") - 1] = True
     return odd
 
 
-def _char_grams(codes: Codes) -> Indices:
-    """The n-gram of each order at each character [characters, orders], inside words and the blanks around them."""
-    count = len(codes)
-    ahead = np.concatenate([codes, np.full(SPEC.char_orders[-1], _BLANK, dtype=np.uint32)])
-    blank = ahead == _BLANK
-    hashes = codes * _K1
-    apart = np.zeros(count, dtype=np.bool_)
-    grams = np.empty((count, len(SPEC.char_orders)), dtype=np.int32)
-    for order in range(2, SPEC.char_orders[-1] + 1):
-        hashes = hashes * _K2 + ahead[order - 1 : order - 1 + count]
-        if order > 2:
-            apart |= blank[order - 2 : order - 2 + count]
-        if order in SPEC.char_orders:
-            grams[:, SPEC.char_orders.index(order)] = _rows(hashes, ~apart)
-    return grams
+def _hashed(raw: Codes, known: Codes, lines: Places) -> Indices:
+    """The rows of the table [lines, width].
 
-
-def _word_grams(codes: Codes, starts: Places) -> Indices:
-    """Each word at its first character, each pair of words at the character after that; symbols are words."""
-    begins, ends = _bounds(_characters().kinds[np.minimum(codes, _TABLED)])
+    No n-gram inside a word begins at its last two characters: there stand the pair that the word makes with the one
+    before it, whatever symbols lie between, and the word itself.
+    """
+    codes = _letters(raw, known)
+    rows = _char_rows(codes)
+    begins, ends = _bounds(known)
     firsts, lasts = np.flatnonzero(begins), np.flatnonzero(ends)
     words = _words(codes, firsts, lasts)
-    owners = np.searchsorted(starts, firsts, side="right")
-    grams = np.zeros(len(codes), dtype=np.int32)
-    grams[firsts[:-1] + 1] = _rows((words[:-1] * _K2 + words[1:]) ^ _PAIR_SEED, owners[:-1] == owners[1:])
-    grams[firsts] = _rows(words ^ _WORD_SEED)
-    return grams
+    written = np.flatnonzero(known[lasts] & _WORDY)
+    pairs, ends_of_pairs = words[written], lasts[written]
+    owners = np.repeat(np.arange(len(lines)), lines)[ends_of_pairs // SPEC.chunk]
+    inside = np.flatnonzero(owners[1:] == owners[:-1]) + 1
+    rows[ends_of_pairs[inside] - 1, 0] = _rows((pairs[inside - 1] * _K2 + pairs[inside]) ^ _PAIR_SEED)
+    rows[lasts, 0] = _rows(words ^ _WORD_SEED)
+    return rows.reshape(-1, SPEC.width)
 
 
-def _bounds(kinds: NDArray[np.uint8]) -> tuple[Marks, Marks]:
+def _letters(raw: Codes, known: Codes) -> Codes:
+    """The letter that stands for each character; a digit alone among letters as the one it is written for."""
+    codes = known & np.uint32(_LETTER)
+    digits = np.flatnonzero(codes == _DIGIT)
+    before, after = digits - 1, digits + 1
+    inside = ((known[before] | known[after]) & _WORDY) != 0
+    alone = digits[inside & (codes[before] != _DIGIT) & (codes[after] != _DIGIT)]
+    written = raw[alone] - np.uint32(_DIGIT)
+    codes[alone] = _WRITTEN_FOR[np.minimum(written, len(_WRITTEN_FOR) - 1)]
+    return codes
+
+
+def _char_rows(codes: Codes) -> Indices:
+    """The n-gram of each order at each character [characters, orders], inside words and the blanks around them."""
+    count = len(codes) - len(_AFTER)
+    blank = codes == _BLANK
+    hashes = codes[:count] * _K1
+    apart = np.zeros(count, dtype=np.bool_)
+    rows = np.empty((count, len(SPEC.orders)), dtype=np.int32)
+    for order in range(2, SPEC.orders[-1] + 1):
+        hashes *= _K2
+        hashes += codes[order - 1 : order - 1 + count]
+        if order > 2:
+            apart |= blank[order - 2 : order - 2 + count]
+        if order in SPEC.orders:
+            rows[:, SPEC.orders.index(order)] = _rows(hashes) * ~apart
+    return rows
+
+
+def _bounds(known: Codes) -> tuple[Marks, Marks]:
     """Where words begin and where they end, at the same character for a symbol."""
-    symbol, wordy = kinds == _SYMBOL, kinds == _WORDY
-    begins, ends = symbol | wordy, symbol | wordy
-    begins[1:] &= ~(wordy[1:] & wordy[:-1])
-    ends[:-1] &= ~(wordy[1:] & wordy[:-1])
-    return begins, ends
+    wordy, symbol = (known & _WORDY) != 0, (known & _SYMBOL) != 0
+    begins, ends = wordy.copy(), wordy.copy()
+    begins[1:] &= ~wordy[:-1]
+    ends[:-1] &= ~wordy[1:]
+    return begins | symbol, ends | symbol
 
 
 def _words(codes: Codes, firsts: Places, lasts: Places) -> Codes:
@@ -386,7 +355,7 @@ def _words(codes: Codes, firsts: Places, lasts: Places) -> Codes:
     With powers of p: sum(code × p^place) over the word, divided by p^(place of its first), all modulo 2^32.
     """
     powers, inverses = _powers(1 << len(codes).bit_length())
-    terms = codes * _K1 * powers[: len(codes)]
+    terms = codes * powers[: len(codes)]
     sums = np.cumsum(terms, dtype=np.uint32)
     return (sums[lasts] - sums[firsts] + terms[firsts]) * inverses[firsts]
 
@@ -399,34 +368,22 @@ def _powers(count: int) -> tuple[Codes, Codes]:
     return rising, falling
 
 
-def _rows(hashes: Codes, present: Marks | None = None) -> Indices:
-    """Rows of the table for hashes; 0 where not `present`."""
-    mixed = (hashes ^ (hashes >> np.uint32(15))) * _K3
-    rows = ((mixed >> np.uint32(32 - SPEC.bits)) + np.uint32(1)).view(np.int32)
-    return rows if present is None else rows * present
-
-
-@dataclass(frozen=True, slots=True)
-class _Characters:
-    """What is known of each code point up to `_TABLED`, which stands for those beyond.
-
-    `letters`: the one that stands for it (lower case, no accent, 0 for digits, 32 for blanks); `kinds`: part of a word,
-    a word by itself, or neither; `flags`: what might make the text odd.
-    """
-
-    letters: Codes
-    kinds: NDArray[np.uint8]
-    flags: NDArray[np.uint8]
+def _rows(hashes: Codes) -> Indices:
+    """Rows of the table for hashes."""
+    mixed = hashes ^ (hashes >> np.uint32(15))
+    mixed *= _K3
+    mixed >>= np.uint32(32 - SPEC.bits)
+    mixed += np.uint32(1)
+    return mixed.view(np.int32)
 
 
 @cache
-def _characters() -> _Characters:
-    characters = [chr(code) for code in range(_TABLED + 1)]
-    return _Characters(
-        letters=np.array([_letter(char) for char in characters], dtype=np.uint32),
-        kinds=np.array([_kind(char) for char in characters], dtype=np.uint8),
-        flags=np.array([_flags(char) for char in characters[:-1]] + [_ODD], dtype=np.uint8),
-    )
+def _characters() -> Codes:
+    """What is known of each code point up to `_TABLED`, which stands for those beyond: the letter that stands for it
+    (lower case, no accent, 0 for digits, 32 for blanks); part of a word, a word by itself, or neither; what might make
+    a text odd."""
+    known = [_letter(char) | _kind(char) | _flags(char) for char in map(chr, range(_TABLED))]
+    return np.array([*known, _letter(chr(_TABLED)) | int(_ODD)], dtype=np.uint32)
 
 
 def _letter(char: str) -> int:

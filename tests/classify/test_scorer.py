@@ -63,7 +63,7 @@ def test_any_strings_are_scored(scorer: Scorer, texts: list[str]) -> None:
     for text, found in zip(texts, scorer.score(texts), strict=True):
         assert 0 <= found.score <= 1
         assert found.first == found.score
-        assert tuple(found.labels) == LABELS[1:]
+        assert tuple(found.labels) == (LABELS[1:] if found.score >= 0.05 else ())
         assert all(0 <= value <= found.score + 1e-4 for value in found.labels.values())
         assert all(0 <= start < end <= len(text) for start, end, _ in found.spans)
 
@@ -102,7 +102,7 @@ def test_a_low_score_is_not_explained(scorer: Scorer) -> None:
 
 def test_spans_in_the_tail_of_a_long_text_keep_their_places(scorer: Scorer) -> None:
     text = "hello there " * 1_000 + AUTOMATED[0]
-    for start, end, _ in scorer._explain(text):
+    for start, end, _ in next(scorer._explain([text])):
         assert text[start:end].strip() == text[start:end]
         assert start < 3_000 or start >= len(text) - 1_000
 
@@ -123,9 +123,20 @@ def _changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda manifest: manifest["golden"][0]["probabilities"].pop(), "golden row 1: 11 probabilities for 12"),
         (lambda manifest: manifest.pop("prior"), "prior"),
         (lambda manifest: manifest.update(first="../first.onnx"), "first"),
+        (lambda manifest: manifest.update(kinds="/kinds.onnx"), "kinds"),
         (lambda manifest: manifest.update(surprise=1), "surprise"),
     ],
-    ids=["sha", "spec", "labels", "golden", "golden-length", "field-missing", "outside-the-folder", "unknown-field"],
+    ids=[
+        "sha",
+        "spec",
+        "labels",
+        "golden",
+        "golden-length",
+        "field-missing",
+        "outside-the-folder",
+        "absolute",
+        "unknown-field",
+    ],
 )
 def test_a_wrong_folder_is_refused(folder: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
     _changed(folder, change)
@@ -139,7 +150,7 @@ def test_every_fault_is_named_at_once(folder: Path) -> None:
         Scorer.load(folder)
 
 
-@pytest.mark.parametrize("name", [MANIFEST, "first.onnx"])
+@pytest.mark.parametrize("name", [MANIFEST, "first.onnx", "kinds.onnx"])
 def test_a_missing_file_is_refused_by_name(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(BadSetup, match=name):
@@ -148,7 +159,7 @@ def test_a_missing_file_is_refused_by_name(folder: Path, name: str) -> None:
 
 def test_a_graph_that_is_none_is_refused() -> None:
     with pytest.raises(BadSetup, match="not a graph"):
-        Scorer(b"nothing")
+        Scorer(b"nothing", b"nothing")
 
 
 def test_a_folder_is_new_until_it_is_loaded_and_when_it_changes(folder: Path) -> None:

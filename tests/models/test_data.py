@@ -10,8 +10,10 @@ import pytest
 
 from models import data
 from models.data import Licence, PublicSet, Use
+from services.classify.fingerprint import fingerprint, is_telling, words
 from services.classify.scorer import LABELS
 from services.errors import BadSetup
+from tests.builders import message
 
 
 def public_set(folder: Path, rows: list[dict[str, str]], *, use: Use = Use.TRAIN) -> PublicSet:
@@ -32,6 +34,13 @@ def public_set(folder: Path, rows: list[dict[str, str]], *, use: Use = Use.TRAIN
 def test_no_two_rows_of_the_corpus_say_the_same() -> None:
     counted = Counter(data.key(row.text) for row in data.read_corpus())
     assert [text for text, count in counted.items() if count > 1] == []
+
+
+def test_no_two_rows_of_the_corpus_have_one_fingerprint() -> None:
+    """As campaigns know them: the same words, whatever the names, numbers and links between them."""
+    found = [words(message(text=row.text)) for row in data.read_corpus()]
+    counted = Counter(fingerprint(one) for one in found if is_telling(one))
+    assert counted.most_common(1)[0][1] == 1
 
 
 def test_every_row_of_the_corpus_is_whole() -> None:

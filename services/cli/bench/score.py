@@ -14,7 +14,7 @@ from rich.progress import track
 from rich.table import Table
 
 from services import codec, settings
-from services.classify.scorer import LABELS, Scorer
+from services.classify.scorer import Scorer
 from services.classify.text import features
 from services.errors import BadSetup
 
@@ -79,9 +79,7 @@ def measure(scorer: Scorer, texts: list[str], console: Console) -> dict[str, str
 def _timed(scorer: Scorer, texts: list[str]) -> tuple[float, float]:
     """Seconds for the features of a batch, and for the model."""
     begun = perf_counter()
-    blocks = list(features(texts))
-    read = perf_counter()
-    found = np.empty((len(texts), len(LABELS)), dtype=np.float32)
-    for block in blocks:
-        scorer.fill(block, found)
-    return read - begun, perf_counter() - read
+    grams = features(texts)
+    made = perf_counter()
+    scorer.first(grams, len(texts))
+    return made - begun, perf_counter() - made

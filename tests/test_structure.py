@@ -23,7 +23,7 @@ PURE += [f"ingest/adapters/{name}" for name in ("bluesky", "cloudevents", "disco
 PURE += ["ingest/adapters/telegram", "ingest/adapters/x"]
 PURE += ["classify/stage", "classify/behaviour", "classify/memory", "classify/text", "classify/fingerprint"]
 PURE += ["classify/campaign_window", "action/stage", "action/policy", "action/standings"]
-PURE += ["action/budget", "action/flips", "action/lines"]
+PURE += ["action/budget", "action/faults", "action/flips", "action/lines"]
 # library -> the modules, or rooms of modules, that may import it
 ONLY = {
     "orjson": {"codec"},

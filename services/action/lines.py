@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-Path = tuple[str | int, ...]
+Place = tuple[str | int, ...]
 
 # Strings and comments whole, so that a bracket or an equals sign in them is not taken for one.
 _TOKEN = re.compile(
@@ -13,10 +13,10 @@ _TOKEN = re.compile(
 )
 
 
-def lines_of(text: str) -> dict[Path, int]:
+def lines_of(text: str) -> dict[Place, int]:
     """The line, counted from 1, on which each table and key of a valid document begins."""
-    found: dict[Path, int] = {(): 1}
-    table: Path = ()
+    found: dict[Place, int] = {(): 1}
+    table: Place = ()
     for line, head in _heads(text):
         is_table = head.startswith("[")
         path = _path(tomllib.loads(head if is_table else f"{head} = 0"))
@@ -26,7 +26,7 @@ def lines_of(text: str) -> dict[Path, int]:
     return found
 
 
-def line_of(path: Sequence[str | int], lines: Mapping[Path, int]) -> int:
+def line_of(path: Sequence[str | int], lines: Mapping[Place, int]) -> int:
     """The line of a path, or of the nearest part around it that has one."""
     return next(lines[tuple(path[:end])] for end in range(len(path), -1, -1) if tuple(path[:end]) in lines)
 
@@ -47,9 +47,9 @@ def _heads(text: str) -> Iterator[tuple[int, str]]:
         line += part.count("\n")
 
 
-def _path(document: Any) -> Path:
+def _path(document: Any) -> Place:
     """The one path of a document that has only one."""
-    path: Path = ()
+    path: Place = ()
     while document and isinstance(document, dict | list):
         if isinstance(document, dict):
             path += (next(iter(document)),)

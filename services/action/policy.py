@@ -4,7 +4,6 @@ A tenant's table holds only what differs from `[default]`. Reasons are weighed i
 what they are worth stands in the file.
 """
 
-import difflib
 import re
 import tomllib
 import unicodedata
@@ -19,7 +18,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from services.action.lines import line_of, lines_of
+from services.action.faults import Fault, fault_of, short
+from services.action.lines import Place, line_of, lines_of
 from services.errors import BadSetup
 from services.records import Degraded, Kind, Mode, ReasonCode
 
@@ -38,7 +38,6 @@ SIGNALS = {
 _LABELS = frozenset(kind.value for kind in Kind)
 MAX_NAME = 256
 
-Place = tuple[str | int, ...]
 _DEFAULT: Place = ("default",)
 
 
@@ -63,8 +62,6 @@ class Lacking(StrEnum):
 
 
 class _Strict(BaseModel):
-    """A field's description says what to write: it is the remedy of every fault found there."""
-
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
@@ -100,7 +97,7 @@ _HOST = re.compile(r"(?<![\w-])[\w-]++(?:\.[\w-]++)+")
 
 def _host(name: str) -> str:
     if not _HOST.fullmatch(name) or name != name.lower() or len(name) > MAX_HOST:
-        raise ValueError(f"{_short(name)} is no host")
+        raise ValueError(f"{short(name)} is no host")
     return name
 
 
@@ -158,7 +155,7 @@ class _Lists(_Strict):
     @model_validator(mode="after")
     def _apart(self) -> "_Lists":
         if both := self.allow & self.block:
-            raise ValueError(f"{_short(min(both))} is on both lists")
+            raise ValueError(f"{short(min(both))} is on both lists")
         return self
 
 
@@ -306,44 +303,38 @@ def _loaded(content: bytes, name: str) -> tuple[dict[str, Any], str]:
     raise BadSetup(f"policy is refused\n  {name}:{line}: {wrong}")
 
 
-@dataclass(frozen=True, slots=True)
-class _Fault:
-    place: Place
-    wrong: str
-    remedy: str
-
-    def __str__(self) -> str:
-        return f"{'.'.join(map(str, self.place))}: {self.wrong}; {self.remedy}"
-
-
-def _misplaced(document: Mapping[str, Any]) -> Iterator[_Fault]:
+def _misplaced(document: Mapping[str, Any]) -> Iterator[Fault]:
     """What is wrong above the tenants' tables."""
     for table in document.keys() - {"default", "tenants"}:
-        yield _Fault((table,), "is unknown here", "there are [default] and [tenants.NAME]")
+        yield Fault((table,), "is unknown here", "there are [default] and [tenants.NAME]")
     if not isinstance(document.get("default"), dict):
-        yield _Fault(_DEFAULT, "the table is missing", "write [default] on a line of its own")
+        yield Fault(_DEFAULT, "the table is missing", "write [default] on a line of its own")
     if not isinstance(document.get("tenants", {}), dict):
-        yield _Fault(("tenants",), "is no table", "write [tenants.NAME] on a line of its own")
+        yield Fault(("tenants",), "is no table", "write [tenants.NAME] on a line of its own")
 
 
-def _checked(document: Mapping[str, Any], valid: dict[Place, Tenant]) -> Iterator[_Fault]:
+def _checked(document: Mapping[str, Any], valid: dict[Place, Tenant]) -> Iterator[Fault]:
     """The faults of every tenant's table; those without go into `valid`. What is inherited is told of once."""
-    tables = {_DEFAULT: document.get("default"), **_own(document)}
-    base, known = tables[_DEFAULT], set()
-    for place, own in tables.items():
+    given = document.get("default")
+    base = given if isinstance(given, dict) else {}
+    inherited: set[tuple[Place, str]] = set()
+    for place, own in [*([(_DEFAULT, base)] if base is given else []), *_own(document).items()]:
         if not isinstance(own, dict):
-            if place != _DEFAULT:
-                yield _Fault(place, "is no table", f"write [{'.'.join(map(str, place))}] on a line of its own")
+            yield Fault(place, "is no table", f"write [{'.'.join(map(str, place))}] on a line of its own")
             continue
-        try:
-            valid[place] = Tenant.model_validate(_merged(base if isinstance(base, dict) else {}, own))
-        except ValidationError as error:
-            for fault in error.errors(include_url=False):
-                if place == _DEFAULT:
-                    known.add((fault["loc"], fault["type"]))
-                elif (fault["loc"], fault["type"]) in known and not _is_given(fault["loc"], own):
-                    continue
-                yield _fault(place, fault)
+        for error in _errors(place, _merged(base, own), valid):
+            if (error["loc"], error["type"]) not in inherited or _is_given(error["loc"], own):
+                yield fault_of(place, error, Tenant, _PARTS)
+            if place == _DEFAULT:
+                inherited.add((error["loc"], error["type"]))
+
+
+def _errors(place: Place, table: Mapping[str, Any], valid: dict[Place, Tenant]) -> list[ErrorDetails]:
+    try:
+        valid[place] = Tenant.model_validate(table)
+        return []
+    except ValidationError as error:
+        return error.errors(include_url=False)
 
 
 def _own(document: Mapping[str, Any]) -> dict[Place, Any]:
@@ -372,42 +363,3 @@ def _is_given(place: Place, table: Any) -> bool:
 
 
 _PARTS: dict[str | int, type[BaseModel]] = {"signals": SignalWeight, "senders": Senders, "links": Links}
-
-
-def _fault(table: Place, fault: ErrorDetails) -> _Fault:
-    """A fault of pydantic's in our words: what is wrong, and what to write instead."""
-    place = tuple(step for step in fault["loc"] if step != "[key]")
-    remedy, names = _asked(place)
-    if fault["type"] == "extra_forbidden":
-        remedy = _suggested(str(place[-1]), names)
-        wrong = "is unknown here"
-    elif fault["type"] == "missing":
-        wrong = "is missing"
-    elif fault["type"] == "value_error":
-        wrong = fault["msg"].removeprefix("Value error, ")
-    elif "[key]" in fault["loc"]:
-        wrong = "is unknown here"
-    else:
-        wrong = f"{_short(fault['input'])} is not allowed"
-    return _Fault(table + place, wrong, remedy)
-
-
-def _asked(place: Place) -> tuple[str, list[str]]:
-    """What is to be written at a place, and the names that are known around it."""
-    model: type[BaseModel] = Tenant
-    remedy = ""
-    for step in place:
-        if step in model.model_fields:
-            remedy = f"write {model.model_fields[str(step)].description}"
-        model = _PARTS.get(step, model)
-    return remedy, list(model.model_fields)
-
-
-def _suggested(name: str, known: list[str]) -> str:
-    close = difflib.get_close_matches(name, known, n=1)
-    return f"did you mean {close[0]}?" if close else f"there are {', '.join(known)}"
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

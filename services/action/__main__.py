@@ -3,10 +3,11 @@
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 
 import uvloop
+from prometheus_client import Counter as Metric
 
 from services import codec, metrics
 from services.action.budget import Budget
@@ -18,7 +19,7 @@ from services.kafka import View
 from services.lane import Plan, Service, Work
 from services.observe import event
 from services.process import launch
-from services.records import Campaign, Control, Decision, Inbound, Mode, Output, Verdict, campaign_review_key
+from services.records import Campaign, Control, Inbound, Mode, Output, Verdict, campaign_review_key
 from services.settings import Settings
 from services.topics import CAMPAIGNS, CONTROL, DEAD_LETTER, DECISIONS, QUARANTINE, SCORES, STANDING
 
@@ -99,28 +100,24 @@ class Action(Work):
 
 
 def _count(batch: Batch, now_ms: int) -> None:
-    verdicts = Counter((decision.verdict, decision.mode) for decision, _ in batch.decisions)
-    for (verdict, mode), number in verdicts.items():
-        metrics.DECISIONS.labels(verdict.value, mode.value).inc(number)
     received, sent = metrics.DECISION_LATENCY, metrics.EVENT_AGE
     metrics.observe_all(received, [max(now_ms - message.received_ms, 0) / 1000 for _, message in batch.decisions])
     metrics.observe_all(sent, [max(now_ms - message.sent_ms, 0) / 1000 for _, message in batch.decisions])
-    for decision, _ in batch.decisions:
-        _count_reasons(decision)
-    for (after, reason), number in Counter((found.after, found.reason) for found in batch.flips).items():
-        metrics.SHADOW_POLICY_FLIPS.labels(after.value, reason).inc(number)
+    decisions = [decision for decision, _ in batch.decisions]
+    caught = [decision for decision in decisions if decision.verdict is Verdict.QUARANTINE]
+    _add(metrics.DECISIONS, ((decision.verdict, decision.mode) for decision in decisions))
+    _add(metrics.OVERRIDES, ((decision.override,) for decision in decisions if decision.override is not None))
+    _add(metrics.DEGRADED, ((cause,) for decision in decisions for cause in decision.degraded))
+    _add(metrics.REASONS, ((reason.code,) for decision in caught for reason in decision.reasons))
+    _add(metrics.SHADOW_POLICY_FLIPS, ((found.after, found.reason) for found in batch.flips))
     for fault, number in batch.faults.items():
         metrics.DEAD_LETTERS.labels(SERVICE, fault.value).inc(number)
 
 
-def _count_reasons(decision: Decision) -> None:
-    if decision.override is not None:
-        metrics.OVERRIDES.labels(decision.override.value).inc()
-    for cause in decision.degraded:
-        metrics.DEGRADED.labels(cause.value).inc()
-    if decision.verdict is Verdict.QUARANTINE:
-        for reason in decision.reasons:
-            metrics.REASONS.labels(reason.code.value).inc()
+def _add(metric: Metric, labels: Iterable[tuple[str, ...]]) -> None:
+    """Count once a batch: a metric asked for its labels costs half a microsecond."""
+    for named, number in Counter(labels).items():
+        metric.labels(*named).inc(number)
 
 
 def standing_view(settings: Settings, standings: Standings) -> View:

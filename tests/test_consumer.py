@@ -15,20 +15,23 @@ from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
+from msgspec.structs import replace
 from referencing import Resource
 from referencing.jsonschema import DRAFT202012
 
 from services import codec
 from services import settings as environment
+from services.action.policy import parse
+from services.action.stage import decide, decision_output
 from services.cli import fleet, main
 from services.cli.brokers import Broker
 from services.cli.fleet import Fleet
 from services.cli.wire import Wire, wire
-from services.kafka import Reader
-from services.records import Decision, Inbound, decision_id
+from services.kafka import Reader, Sender
+from services.records import Decision, Inbound, Mode, Verdict, decision_id
 from services.settings import ROOT, Settings
 from services.topics import DECISIONS, EVENTS, MEMORY, TOPICS
-from tests.builders import event
+from tests.builders import NOON_MS, event, score
 from tests.test_contracts import ASYNCAPI, REGISTRY, within
 
 pytestmark = pytest.mark.kafka
@@ -135,6 +138,51 @@ def _faults(pointer: str, told: dict[str, Any], record: Inbound) -> Iterator[str
             yield from (
                 f"{pointer}/{part}{error.json_path}: {error.message}" for error in validator.iter_errors(document)
             )
+
+
+FIRST = decide(score(text_score=0.99), parse(b"[default]\nthreshold = 0.5\n"), lambda _: None, False, NOON_MS)
+
+
+def superseding(before: Decision, verdict: Verdict, cause: str) -> Decision:
+    name = decision_id("default", "default", "e-1", 0, cause)
+    return replace(before, decision_id=name, cause=cause, verdict=verdict, supersedes=before.decision_id)
+
+
+RELEASE = superseding(FIRST, Verdict.ALLOW, "r-1")
+AGAIN = superseding(RELEASE, Verdict.QUARANTINE, "r-2")
+MARK = replace(FIRST, decision_id="d-mark", event_id="mark", verdict=Verdict.ALLOW)
+
+
+@pytest.mark.parametrize(
+    ("decisions", "held"),
+    [
+        ([FIRST], True),
+        ([replace(FIRST, mode=Mode.SHADOW)], False),
+        ([FIRST, RELEASE], False),
+        ([FIRST, RELEASE, FIRST, FIRST], False),
+        ([FIRST, RELEASE, AGAIN, RELEASE, FIRST], True),
+        ([RELEASE, FIRST], False),
+    ],
+    ids=["held", "shadow", "released", "first repeated", "held again", "first lost and found"],
+)
+async def test_the_example_applies_each_decision_once_and_the_one_that_supersedes(
+    kafka: Broker, tmp_path: Path, decisions: list[Decision], held: bool
+) -> None:
+    variables = fleet.environment(kafka.bootstrap, tmp_path, transactions=True, partitions=1, prefix=next(_prefixes))
+    async with wire(environment.load(variables)) as ends:
+        aborted = Sender(ends.settings, "unlucky")
+        await aborted.start()
+        await aborted.learn([DECISIONS])
+        await aborted._started.begin_transaction()
+        undone = replace(FIRST, decision_id="d-undone", event_id="undone")
+        await aborted.send(aborted.pack([decision_output(undone, NOON_MS)]))
+        await aborted._started.abort_transaction()
+        await aborted.stop()
+        outputs = [decision_output(decision, NOON_MS) for decision in (*decisions, MARK)]
+        await ends.sender.send(ends.sender.pack(outputs))
+        with inbox(ends.settings, tmp_path / "inbox.db") as reading:
+            await reading.shows("mark", held=False)
+            assert reading.held() == {"e-1": held, "mark": False}
 
 
 async def test_the_example_obeys_and_every_record_keeps_the_asyncapi_document(

@@ -160,7 +160,7 @@ def test_two_policies_are_compared_in_one_run_by_tenant_reason_and_kind(
     old, new = tmp_path / "old.toml", tmp_path / "new.toml"
     old.write_text("[default]\nthreshold = 0.5\n[tenants.b]\n[tenants.c]\n")
     new.write_text(
-        '[default]\nthreshold = 0.5\n[tenants.a]\nthreshold = 0.9995\n[tenants.b.senders]\nallow = ["u-17"]\n'
+        '[default]\nthreshold = 0.5\n[tenants.a]\nthreshold = 0.9999\n[tenants.b.senders]\nallow = ["u-17"]\n'
         '[tenants.c]\nmode = "shadow"\n[tenants.d]\nbudget = 0\n'
     )
     events = [event(event_id=f"{tenant}-{n}", tenant=tenant, text=BULK[0]) for tenant in "abcde" for n in range(5)]

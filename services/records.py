@@ -365,7 +365,7 @@ class ReviewCommand(StrEnum):
 class Review(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """An operator's command: the value of `dm.reviews`. It names an event, a sender or a campaign.
 
-    `revision` and `text` are for the report of an event that has no case: what the label should hold.
+    `text` is for the report of an event that has no case: what the label should hold.
     """
 
     v: int
@@ -380,7 +380,6 @@ class Review(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     sender_id: str | None = None
     campaign_id: str | None = None
     until_ms: int | None = None
-    revision: int = 0
     text: str | None = None
 
 

@@ -122,14 +122,15 @@ class StatePlane:
     """One service of the state plane as a process: Faust's agents, a sender of ours, one HTTP port, until SIGTERM.
 
     `prepare` gets the partitions that were assigned, before any of their records are handled: for a service of one
-    topic. `background` runs beside the agents. Both are begun again when something outside was away. `closing` is
-    called when all of it has ended.
+    topic; `background` runs beside the agents. Both are begun again when something outside was away. `web` is what
+    the port serves. `closing` is called when all of it has ended.
     """
 
     def __init__(self, service: str, settings: Settings, writes: Sequence[str]) -> None:
         self.service, self.settings = service, settings
         self.sender = Sender(settings)
         self.health = Health(self._missing)
+        self.web = application(self.health)
         self.prepare: Callable[[set[int]], Awaitable[None]] | None = None
         self.background: list[Callable[[], Awaitable[None]]] = []
         self.closing: Callable[[], None] = lambda: None
@@ -154,7 +155,7 @@ class StatePlane:
     async def run(self) -> int:
         """Work until SIGTERM; returns the exit status."""
         stop_on_signals(self._over)
-        runner, address = await serve(self.service, self.settings, application(self.health))
+        runner, address = await serve(self.service, self.settings, self.web)
         tasks = [asyncio.create_task(announce(self.service, address, self.health))]
         try:
             await self._connect()

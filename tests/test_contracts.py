@@ -230,7 +230,6 @@ SAMPLES: list[msgspec.Struct] = [
         sender_id="u-17",
         campaign_id="k-1",
         until_ms=NOON_MS,
-        revision=1,
         text="buy",
         **REVIEW,
     ),

@@ -13,9 +13,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from services import codec, metrics
+from services.action.api import Api
 from services.action.cases import Cases
 from services.action.policy import Expiry
 from services.action.policy_file import PolicyFile
+from services.action.tokens import Tokens
 from services.process import launch
 from services.records import Evidence, Inbound, Output, Review
 from services.settings import Settings
@@ -51,6 +53,8 @@ class Casebook:
         self.cases = Cases(settings.database_url, self.plane.sender.locate, self._lets_go)
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="database")
         self._news = asyncio.Event()
+        self._api = Api(self.cases, Tokens(settings.api_tokens), self.plane.publish)
+        self._api.add_to(self.plane.web)
         self.plane.closing = self._close
 
     def _lets_go(self, tenant: str) -> bool:
@@ -116,6 +120,7 @@ class Casebook:
 
     def _close(self) -> None:
         self._thread.shutdown()
+        self._api.close()
         self.cases.close()
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:

@@ -10,7 +10,19 @@ from importlib import import_module
 
 from services.errors import BadSetup, DoormanError
 
-COMMANDS = ("demo", "score", "replay", "simulate", "bench", "topics", "deadletter", "review", "control", "policy")
+COMMANDS = (
+    "demo",
+    "score",
+    "replay",
+    "simulate",
+    "bench",
+    "topics",
+    "deadletter",
+    "review",
+    "casebook",
+    "control",
+    "policy",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -8,13 +8,14 @@ import time
 import uuid
 
 from services import codec, settings
+from services.action.reviews import review_output
 from services.errors import BadRecord, BadSetup
 from services.ingest.event import MAX_ID_BYTES
 from services.kafka import Sender
-from services.records import VERSION, Output, Review, ReviewCommand, scoped
+from services.records import VERSION, Review, ReviewCommand
 from services.topics import REVIEWS
 
-HELP = "release or confirm what is held, report what was not, trust or block a sender"
+HELP = "release or confirm what is held, report what was not, trust or block a sender, erase a person"
 
 _COMMANDS = {
     ReviewCommand.RELEASE: "let held messages go; that sender may write to that recipient again",
@@ -22,6 +23,7 @@ _COMMANDS = {
     ReviewCommand.REPORT: "a message was allowed that should not have been; counts against the sender, if named",
     ReviewCommand.TRUST: "let a sender's messages through whatever their score; ends a block",
     ReviewCommand.BLOCK: "quarantine a sender's messages whatever their score; ends trust",
+    ReviewCommand.ERASE: "forget a person, as sender and as recipient: cases, standing, and what reviews name of both",
 }
 _LASTING = {ReviewCommand.RELEASE, ReviewCommand.TRUST, ReviewCommand.BLOCK}
 
@@ -30,9 +32,12 @@ def configure(parser: argparse.ArgumentParser) -> None:
     commands = parser.add_subparsers(dest="action", required=True, metavar="COMMAND")
     for command, what in _COMMANDS.items():
         action = commands.add_parser(command.value, help=what, description=what)
-        action.add_argument("--event", type=_id, metavar="E", help="the event's id")
-        action.add_argument("--sender", type=_id, metavar="S", help="the sender's id")
-        if command is not ReviewCommand.REPORT:
+        erases = command is ReviewCommand.ERASE
+        who = "the person's id" if erases else "the sender's id"
+        action.add_argument("--sender", type=_id, metavar="S", help=who, required=erases)
+        if not erases:
+            action.add_argument("--event", type=_id, metavar="E", help="the event's id")
+        if command not in (ReviewCommand.REPORT, ReviewCommand.ERASE):
             action.add_argument("--campaign", type=_id, metavar="C", help="the campaign's id")
         action.add_argument("--tenant", type=_id, default="default", metavar="T")
         action.add_argument("--platform", type=_id, default="default", metavar="P")
@@ -64,8 +69,8 @@ def run(args: argparse.Namespace) -> int:
 
 def written(args: argparse.Namespace, review_id: str, now_ms: int) -> Review:
     """The review that the arguments ask for; raises BadSetup when they name nothing, or no one."""
-    campaign = getattr(args, "campaign", None)
-    if not (args.event or args.sender or campaign):
+    event, campaign = getattr(args, "event", None), getattr(args, "campaign", None)
+    if not (event or args.sender or campaign):
         raise BadSetup("nothing is named: give --event, --sender or --campaign")
     return Review(
         v=VERSION,
@@ -76,7 +81,7 @@ def written(args: argparse.Namespace, review_id: str, now_ms: int) -> Review:
         reviewed_ms=now_ms,
         tenant=args.tenant,
         platform=args.platform,
-        event_id=args.event,
+        event_id=event,
         sender_id=args.sender,
         campaign_id=campaign,
         until_ms=getattr(args, "until", None),
@@ -91,20 +96,11 @@ def actor_of(args: argparse.Namespace) -> str:
         raise BadSetup("this user has no login name: give --actor") from None
 
 
-def output(review: Review) -> Output:
-    """The review as a record: a sender's are in one partition, a campaign's too."""
-    if review.sender_id is None and review.campaign_id is not None:
-        key = review.campaign_id
-    else:
-        key = scoped(review.tenant, review.platform, review.sender_id or review.event_id or "")
-    return Output(topic=REVIEWS, key=key.encode(), value=codec.encode(review), timestamp_ms=review.reviewed_ms)
-
-
 async def _send(review: Review) -> None:
     sender = Sender(settings.load())
     await sender.start()
     try:
         await sender.learn([REVIEWS])
-        await sender.send(sender.pack([output(review)]))
+        await sender.send(sender.pack([review_output(review)]))
     finally:
         await sender.stop()

@@ -13,9 +13,9 @@ import pytest
 
 from services import codec
 from services.action import casebook
-from services.action.cases import Cases, CaseState
+from services.action.cases import Cases, CaseState, Filter
+from services.action.reviews import review_output
 from services.cli import brokers
-from services.cli import review as command_line
 from services.cli.brokers import Broker
 from services.kafka import partition_of
 from services.records import (
@@ -62,9 +62,7 @@ def quarantined(*found: Evidence) -> list[Output]:
 
 def release(number: int, **parts: Any) -> Output:
     whole: dict[str, Any] = {"review_id": f"r-{number}", "event_id": f"e-{number}", "command": ReviewCommand.RELEASE}
-    return command_line.output(
-        Review(v=VERSION, actor="ana", reason="asked for it", reviewed_ms=NOW_MS, **(whole | parts))
-    )
+    return review_output(Review(v=VERSION, actor="ana", reason="asked for it", reviewed_ms=NOW_MS, **(whole | parts)))
 
 
 def cases(started: Plane) -> Cases:
@@ -225,6 +223,72 @@ async def test_a_broker_that_dies_costs_nothing(tmp_path: Path) -> None:
             causes = {one.cause for one in await started.told(DECISIONS, Decision, 100)}
             assert causes == {f"r-{n}" for n in range(100)}
             assert await started.stop() == 0
+
+
+@pytest.mark.kafka
+async def test_an_erased_person_is_gone_from_the_compacted_topics_within_the_stated_time(
+    kafka: Broker, tmp_path: Path
+) -> None:
+    seconds = 12
+    async with plane("casebook", kafka, tmp_path, DOORMAN_ERASURE_SECONDS=str(seconds)) as started:
+        await started.put(*quarantined(held(1, recipient_id="zoe"), held(2)), release(1), release(2))
+        await started.put(release(3, command=ReviewCommand.BLOCK, event_id=None, sender_id="zoe"))
+        await counted(started, CaseState.RELEASED, 2)
+        while await mentions(started, b"zoe") != {"the key", "a value"}:
+            await asyncio.sleep(0.1)
+        began = time.monotonic()
+        await started.put(release(4, command=ReviewCommand.ERASE, event_id=None, sender_id="zoe"))
+        while await mentions(started, b"zoe"):
+            assert time.monotonic() - began < 5 * seconds, "a busy machine may be late, not that late"
+            await asyncio.sleep(1)
+        assert await mentions(started, b"u-2") == {"the key", "a value"}, "what is held of others stays"
+        book = cases(started)
+        assert book.case(held(1, recipient_id="zoe").decision.decision_id) is None
+        book.close()
+
+
+async def mentions(started: Plane, name: bytes) -> set[str]:
+    """Where the compacted topic of standing names somebody."""
+    records = await started.read(STANDING, 0)
+    places = {"the key": [record.key for record in records], "a value": [record.value for record in records]}
+    return {place for place, parts in places.items() if any(name in part for part in parts if part)}
+
+
+@pytest.mark.kafka
+async def test_a_lost_database_is_rebuilt_from_the_topics(kafka: Broker, tmp_path: Path) -> None:
+    async with plane("casebook", kafka, tmp_path) as started:
+        await started.put(*quarantined(*(held(n, campaign_id="k-1" if n > 7 else None) for n in range(12))))
+        await counted(started, CaseState.HELD, 12)
+        await started.put(
+            release(1),
+            release(2, command=ReviewCommand.CONFIRM),
+            release(3, event_id=None, campaign_id="k-1"),
+            release(4, command=ReviewCommand.ERASE, event_id=None, sender_id="u-5"),
+            release(6, command=ReviewCommand.TRUST, event_id=None, sender_id="u-6"),
+            release(99),
+        )
+        await started.told(AUDIT, AuditEntry, 9)
+        assert await started.stop() == 0
+        before = whole(started)
+        (started.settings.state / "casebook.db").unlink()
+        done = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "services.cli", "casebook", "rebuild"),
+            env=environment_with(started.variables),
+            stdout=subprocess.PIPE,
+        )
+        told, _ = await done.communicate()
+        assert (done.returncode, codec.loads(told)["cases"]["released"]) == (0, 5)
+        assert whole(started) == before
+
+
+def whole(started: Plane) -> list[Any]:
+    """All cases of a database as they are now, and what is held of senders."""
+    book = cases(started)
+    found = book.page(Filter(tenant="default"), None, 1000)
+    standings = [book.standing(f"default/default/u-{n}") for n in range(12)]
+    book.close()
+    assert len(found) == 11
+    return [found, standings]
 
 
 @pytest.mark.kafka

@@ -25,6 +25,7 @@ from services.action.cases.database import MIGRATIONS
 from services.action.cases.desk import row
 from services.action.cases.tables import Table
 from services.action.policy import Policy, parse
+from services.action.reviews import review_output
 from services.action.stage import act, decide
 from services.classify.campaign_window import LiveCampaigns
 from services.classify.fingerprint import fingerprint, words
@@ -376,11 +377,11 @@ def test_strikes_decay_in_any_order(cases: Cases, turned: bool) -> None:
 
 
 def test_a_report_of_an_allowed_message_strikes_its_sender_and_labels_it(cases: Cases) -> None:
-    report = review(ReviewCommand.REPORT, event_id="e-9", sender_id="u-17", revision=2, text=TEXT)
+    report = review(ReviewCommand.REPORT, event_id="e-9", sender_id="u-17", text=TEXT)
     assert cases.review([report, report], LATER_MS) == [Outcome.APPLIED, Outcome.REPEATED]
     assert [output.topic for output in outputs(cases)] == [LABELS, AUDIT, STANDING]
     (label,) = said(cases, LABELS, Label)
-    assert (label.event_id, label.revision, label.label, label.text) == ("e-9", 2, "auto", TEXT)
+    assert (label.event_id, label.label, label.text) == ("e-9", "auto", TEXT)
     assert said(cases, STANDING, Standing)[0].strikes == 1.0
 
 
@@ -713,7 +714,9 @@ def test_a_review_looks_its_cases_up_instead_of_walking_through_all(tmp_path: Pa
     assert not [plan for plan in plans if "SCAN" in plan or "ix_cases_page" in plan]
 
 
-CONTRACTS = {path.name: codec.loads(path.read_bytes()) for path in (ROOT / "deploy" / "contracts").glob("*.json")}
+CONTRACTS = {
+    path.name: codec.loads(path.read_bytes()) for path in (ROOT / "deploy" / "contracts").glob("*.schema.json")
+}
 REGISTRY: Registry[Any] = Registry().with_resources(
     (name, Resource.from_contents(schema)) for name, schema in CONTRACTS.items()
 )
@@ -753,7 +756,7 @@ def test_the_command_writes_the_review_that_was_asked_for() -> None:
     ids=["sender", "campaign", "event"],
 )
 def test_a_review_is_keyed_by_sender_then_campaign_then_event(named: dict[str, str], key: bytes) -> None:
-    assert command_line.output(review(**named)).key == key
+    assert review_output(review(**named)).key == key
 
 
 def test_a_command_that_names_nothing_is_refused() -> None:

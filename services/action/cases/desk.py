@@ -287,7 +287,7 @@ class Desk:
         for case in cases:
             self._label(review, codec.decode(case.record, Evidence), AUTO)
         if not cases and review.event_id is not None:
-            self._say_label(review, review.event_id, review.revision, review.text or "", AUTO)
+            self._say_label(review, review.event_id, 0, review.text or "", AUTO)
         for sender in _senders(review, cases):
             self._strike(sender, review.reviewed_ms)
         self._audit(review, subject(review))

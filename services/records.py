@@ -110,6 +110,7 @@ class ReasonCode(StrEnum):
     REPEATS = "repeats"
     BURST = "burst"
     LINK_REPEATS = "link_repeats"
+    STRIKES = "strikes"
     CAMPAIGN = "campaign"
     CONVERSATION = "conversation"
 

@@ -23,7 +23,8 @@ from services.action.lines import Place, line_of, lines_of
 from services.errors import BadSetup
 from services.records import Degraded, Kind, Mode, ReasonCode
 
-# Every signal of classify's behaviour, with the words of its reason's detail.
+STRIKES = ReasonCode.STRIKES.value
+# Every signal of classify's behaviour, and the strikes of a standing, with the words of its reason's detail.
 SIGNALS = {
     "seconds_since_follow": "{:.0f} s",
     "messages_1m": "{:.0f} in 1 min",
@@ -34,6 +35,7 @@ SIGNALS = {
     "repeats_1h": "{:.0f} in 1 h",
     "repeats_24h": "{:.0f} in 24 h",
     "link_repeats_24h": "{:.0f} in 24 h",
+    STRIKES: "{:g}",
 }
 _LABELS = frozenset(kind.value for kind in Kind)
 MAX_NAME = 256

@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 from services import codec
 from services.action.budget import Budget
 from services.action.flips import Flip, flip
-from services.action.policy import SIGNALS, Lacking, Policy, Tenant
+from services.action.policy import SIGNALS, STRIKES, Lacking, Policy, Tenant
+from services.action.standings import decayed
 from services.deadletter import dead_letter
 from services.errors import BadRecord, Fault
 from services.records import (
@@ -109,9 +110,11 @@ def decide(
     message = score.message
     tenant = policy.of(message.tenant)
     readable = not message.unreadable
-    reasons = tuple(weigh(score, tenant)) if readable else ()
+    standing = find_standing(scoped(message.tenant, message.platform, message.sender_id)) if readable else None
+    signals = score.signals if standing is None else _with_strikes(score.signals, standing, message.event_ms)
+    reasons = tuple(weigh(score, signals, tenant)) if readable else ()
     total = sigmoid(sum(reason.weight for reason in reasons))
-    override = find_override(message, tenant, find_standing) if readable else None
+    override = find_override(message, tenant, standing) if readable else None
     verdict = _verdict(total >= tenant.threshold and readable, override)
     mode = Mode.SHADOW if shadow else tenant.mode
     if tenant.degraded and score.degraded and override is None:
@@ -138,7 +141,7 @@ def decide(
         override=override,
         labels=score.labels,
         reasons=reasons,
-        signals=score.signals,
+        signals=signals,
         campaign_id=score.campaign_id,
         supersedes=None,
         expires_at=_expiry(message, tenant) if verdict is Verdict.QUARANTINE else None,
@@ -178,7 +181,12 @@ def _expiry(message: Envelope, tenant: Tenant) -> str:
     return codec.rfc3339(message.received_ms + tenant.quarantine_days * DAY_MS)
 
 
-def weigh(score: Finding, tenant: Tenant) -> Iterator[Reason]:
+def _with_strikes(signals: dict[str, float], standing: Standing, event_ms: int) -> dict[str, float]:
+    strikes = round(decayed(standing.strikes, event_ms - standing.strikes_ms), 2)
+    return signals | {STRIKES: strikes} if strikes else signals
+
+
+def weigh(score: Finding, signals: dict[str, float], tenant: Tenant) -> Iterator[Reason]:
     """The reasons of a score under a policy, heaviest evidence of each kind once."""
     if score.text_score is not None:
         weight = logit(score.text_score) + _offset(score.labels, tenant)
@@ -186,17 +194,17 @@ def weigh(score: Finding, tenant: Tenant) -> Iterator[Reason]:
     if score.bond is Bond.WARM:
         yield Reason(code=ReasonCode.CONVERSATION, weight=tenant.conversation, detail="the recipient wrote before")
     else:
-        yield from _signal_reasons(score, tenant)
+        yield from _signal_reasons(score.bond, signals, tenant)
     if score.campaign_id is not None:
         yield Reason(code=ReasonCode.CAMPAIGN, weight=tenant.campaign, detail=score.campaign_id)
 
 
-def _signal_reasons(score: Finding, tenant: Tenant) -> Iterator[Reason]:
+def _signal_reasons(bond: Bond, signals: dict[str, float], tenant: Tenant) -> Iterator[Reason]:
     """Two signals of one reason tell of the same thing: the heavier one counts."""
     heaviest: dict[ReasonCode, Reason] = {}
-    for name, value in score.signals.items():
+    for name, value in signals.items():
         rule = tenant.signals.get(name)
-        if rule is None or (rule.strangers and score.bond is not Bond.COLD):
+        if rule is None or (rule.strangers and bond is not Bond.COLD):
             continue
         weight = rule.weigh(value)
         if weight and abs(weight) > abs(heaviest[rule.reason].weight if rule.reason in heaviest else 0.0):
@@ -210,10 +218,8 @@ def _offset(labels: dict[str, float], tenant: Tenant) -> float:
     return tenant.label_offsets.get(max(labels, key=labels.__getitem__), 0.0)
 
 
-def find_override(message: Envelope, tenant: Tenant, find_standing: FindStanding) -> Override | None:
+def find_override(message: Envelope, tenant: Tenant, standing: Standing | None) -> Override | None:
     """What beats the score, if anything does."""
-    sender = scoped(message.tenant, message.platform, message.sender_id)
-    standing = find_standing(sender)
     if standing is None and not tenant.has_lists:
         return None
     now_ms = message.event_ms

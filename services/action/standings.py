@@ -8,6 +8,14 @@ from dataclasses import dataclass, field
 
 from services import codec
 from services.records import Inbound, Standing
+from services.topics import DAY_MS
+
+STRIKE_HALF_LIFE_MS = 30 * DAY_MS
+
+
+def decayed(strikes: float, after_ms: int) -> float:
+    """What is left of strikes: half after 30 days; of those to come, all."""
+    return strikes * float(0.5 ** (max(after_ms, 0) / STRIKE_HALF_LIFE_MS))
 
 
 @dataclass(slots=True)

@@ -20,13 +20,14 @@ from referencing import Registry, Resource
 from sqlalchemy import MetaData, create_engine, event, select
 
 from services import codec
-from services.action.cases import STRIKE_HALF_LIFE_MS, Cases, CaseState, Filter, Outcome
+from services.action.cases import Cases, CaseState, Filter, Outcome
 from services.action.cases.database import MIGRATIONS
 from services.action.cases.desk import row
 from services.action.cases.tables import Table
 from services.action.policy import Policy, parse
 from services.action.reviews import review_output
 from services.action.stage import act, decide
+from services.action.standings import STRIKE_HALF_LIFE_MS
 from services.classify.campaign_window import LiveCampaigns
 from services.classify.fingerprint import fingerprint, words
 from services.classify.stage import State, classify

@@ -9,7 +9,7 @@ from services.action.policy import parse
 from services.action.stage import act, decide, sigmoid
 from services.errors import Fault
 from services.records import Bond, Decision, Degraded, Evidence, Override, Score, Standing, decision_id
-from services.topics import DEAD_LETTER, DECISIONS, QUARANTINE
+from services.topics import DAY_MS, DEAD_LETTER, DECISIONS, QUARANTINE
 from tests.builders import NOON_MS, Record, message, score, score_record
 
 POLICY = parse(
@@ -33,6 +33,9 @@ at_least = [[30, 2.0]]
 reason = "burst"
 at_least = [[20, 2.0]]
 strangers = true
+[default.signals.strikes]
+reason = "strikes"
+at_least = [[1.5, 1.0]]
 [tenants.quiet]
 mode = "shadow"
 [tenants.lists.senders]
@@ -54,6 +57,30 @@ SENDER = "default/default/u-17"
 
 def decided(standing: Standing | None = None, *, shadow: bool = False, **parts: Any) -> Decision:
     return decide(score(**parts), POLICY, lambda sender: standing if sender == SENDER else None, shadow, NOON_MS + 40)
+
+
+def struck(strikes: float, days: float = 0) -> Standing:
+    return Standing(v=1, sender=SENDER, strikes=strikes, strikes_ms=NOON_MS - int(days * DAY_MS))
+
+
+@pytest.mark.parametrize(
+    ("standing", "bond", "reasons"),
+    [
+        (struck(2), Bond.COLD, [("strikes", 1.0, "2")]),
+        (struck(4, days=30), Bond.UNKNOWN, [("strikes", 1.0, "2")]),
+        (struck(2, days=30), Bond.COLD, []),
+        (struck(2, days=-1), Bond.COLD, [("strikes", 1.0, "2")]),
+        (struck(9), Bond.WARM, [("conversation", -5.0, "the recipient wrote before")]),
+        (None, Bond.COLD, []),
+    ],
+    ids=["struck", "a month ago", "one left of two", "to come", "in a conversation", "none"],
+)
+def test_strikes_weigh_until_they_have_decayed(
+    standing: Standing | None, bond: Bond, reasons: list[tuple[str, float, str]]
+) -> None:
+    decision = decided(standing, text_score=None, bond=bond)
+    assert [(reason.code, reason.weight, reason.detail) for reason in decision.reasons] == reasons
+    assert ("strikes" in decision.signals) == (standing is not None)
 
 
 def codes(decision: Decision) -> list[str]:

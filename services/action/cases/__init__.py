@@ -19,14 +19,13 @@ from sqlalchemy.orm import Session
 from services import codec
 from services.action.cases import search
 from services.action.cases.database import Database
-from services.action.cases.desk import PACK, STRIKE_HALF_LIFE_MS, Desk, LetsGo, Locate, decayed
+from services.action.cases.desk import PACK, Desk, LetsGo, Locate
 from services.action.cases.search import Case, Filter, Place, Reviewed, Stats
 from services.action.cases.tables import CaseState, Outcome, StandingRow, WaitingRow, key
 from services.records import Evidence, Output, Review, Standing
 from services.topics import QUARANTINE, TOPICS
 
 __all__ = [
-    "STRIKE_HALF_LIFE_MS",
     "Case",
     "CaseState",
     "Cases",
@@ -34,7 +33,6 @@ __all__ = [
     "Outcome",
     "Reviewed",
     "Stats",
-    "decayed",
 ]
 
 # As long as the topic from which a case could be opened again.

@@ -27,6 +27,7 @@ from services.action.cases.tables import (
     key,
 )
 from services.action.stage import decision_output
+from services.action.standings import decayed
 from services.errors import BadRecord
 from services.packing import CORRECTIONS, packed
 from services.records import (
@@ -55,7 +56,6 @@ LONG_MS = 3650 * DAY_MS
 LAST_MS = 253_402_300_799_999
 # An operator's clock may be ahead of ours by this much; reviews from later are taken as of then.
 LEAD_MS = 60_000
-STRIKE_HALF_LIFE_MS = 30 * DAY_MS
 # What a review repeats in every record it causes stays small.
 MAX_NAME = 1024
 MAX_REASON = 2000
@@ -574,11 +574,6 @@ def _senders(review: Review, cases: Iterable[CaseRow]) -> list[str]:
     if review.sender_id is not None:
         return [scoped_name(review, review.sender_id)]
     return list(dict.fromkeys(_sender(codec.decode(case.record, Evidence)) for case in cases))
-
-
-def decayed(strikes: float, after_ms: int) -> float:
-    """What is left of strikes: half after 30 days."""
-    return strikes * float(0.5 ** (after_ms / STRIKE_HALF_LIFE_MS))
 
 
 def _fitting(standing: Standing) -> Standing:

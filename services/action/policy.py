@@ -21,7 +21,7 @@ from pydantic_core import ErrorDetails
 from services.action.faults import Fault, fault_of, short
 from services.action.lines import Place, line_of, lines_of
 from services.errors import BadSetup
-from services.records import Degraded, Kind, Mode, ReasonCode
+from services.records import Bond, Degraded, Kind, Mode, ReasonCode
 
 STRIKES = ReasonCode.STRIKES.value
 # Every signal of classify's behaviour, and the strikes of a standing, with the words of its reason's detail.
@@ -35,6 +35,17 @@ SIGNALS = {
     "repeats_1h": "{:.0f} in 1 h",
     "repeats_24h": "{:.0f} in 24 h",
     "link_repeats_24h": "{:.0f} in 24 h",
+    "partners_24h": "{:.0f} in 24 h",
+    "one_sided_1h": "{:g} in 1 h",
+    "one_sided_24h": "{:g} in 24 h",
+    "broadcast_24h": "{:.0f} strangers in 24 h",
+    "link_spread_1h": "{:.0f} people in 1 h",
+    "even_gaps": "{:.2f}",
+    "short_text": "two words or fewer",
+    "notice": "names a code, an order or the like",
+    "account_days": "{:.0f} days",
+    "mutual_follow": "both",
+    "trust": "{:.0f}",
     STRIKES: "{:g}",
 }
 _LABELS = frozenset(kind.value for kind in Kind)
@@ -124,19 +135,24 @@ _WEIGHT = "a weight from -20 to 20, in log-odds"
 class SignalWeight(_Strict):
     """What a signal is worth: the weight of the last `at_least` step it reaches, or of the first `at_most` it is under.
 
-    `strangers`: only where the pair is known to be cold.
+    `strangers`: only where the pair is known to be cold. `conversations`: only inside one, where nothing else counts.
     """
 
     reason: ReasonCode = Field(description=f"one of {', '.join(ReasonCode)}, in quotes")
     at_least: Steps | None = Field(None, description=_STEPS)
     at_most: Steps | None = Field(None, description=_STEPS)
     strangers: bool = Field(False, description="true or false", strict=True)
+    conversations: bool = Field(False, description="true or false", strict=True)
 
     @model_validator(mode="after")
     def _one_direction(self) -> "SignalWeight":
         if (self.at_least is None) == (self.at_most is None):
             raise ValueError("needs at_least or at_most, not both")
         return self
+
+    def applies(self, bond: Bond) -> bool:
+        """Whether the signal counts between such a pair."""
+        return (self.conversations is (bond is Bond.WARM)) and not (self.strangers and bond is not Bond.COLD)
 
     def weigh(self, value: float) -> float:
         """The weight of a value; 0: none."""
@@ -226,6 +242,8 @@ class Tenant(_Strict):
     )
     conversation: Weight = Field(0.0, description=_WEIGHT)
     campaign: Weight = Field(0.0, description=_WEIGHT)
+    short_text: Weight = Field(-20.0, description=_WEIGHT)
+    reach_cap: Weight = Field(20.0, description=_WEIGHT)
     signals: dict[Annotated[str, AfterValidator(_signal)], SignalWeight] = Field(
         {}, description=f"tables named by a signal: {', '.join(SIGNALS)}"
     )

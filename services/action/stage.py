@@ -46,6 +46,9 @@ DAY_MS = 24 * 3_600_000
 # A text score of 0 or 1 would be beyond argument; 0.001 to 0.999 is +-6.9 in log-odds.
 SURE = 0.999
 
+# Words sent to twenty strangers are also twenty strangers written to: one fact, and one reason.
+_REACH = frozenset({ReasonCode.FAN_OUT, ReasonCode.REPEATS, ReasonCode.LINK_REPEATS})
+
 FindStanding = Callable[[str], Standing | None]
 
 
@@ -190,25 +193,30 @@ def weigh(score: Finding, signals: dict[str, float], tenant: Tenant) -> Iterator
     """The reasons of a score under a policy, heaviest evidence of each kind once."""
     if score.text_score is not None:
         weight = logit(score.text_score) + _offset(score.labels, tenant)
+        if "short_text" in score.signals:
+            weight = max(weight, tenant.short_text)
         yield Reason(code=ReasonCode.TEXT, weight=round(weight, 2), detail=f"{score.text_score:.2f}")
     if score.bond is Bond.WARM:
         yield Reason(code=ReasonCode.CONVERSATION, weight=tenant.conversation, detail="the recipient wrote before")
-    else:
-        yield from _signal_reasons(score.bond, signals, tenant)
+    yield from _signal_reasons(score.bond, signals, tenant)
     if score.campaign_id is not None:
         yield Reason(code=ReasonCode.CAMPAIGN, weight=tenant.campaign, detail=score.campaign_id)
 
 
 def _signal_reasons(bond: Bond, signals: dict[str, float], tenant: Tenant) -> Iterator[Reason]:
-    """Two signals of one reason tell of the same thing: the heavier one counts."""
+    """Two signals of one fact: the heavier one counts. How many were written to, got the same words or link is one."""
     heaviest: dict[ReasonCode, Reason] = {}
+    capped = bond is Bond.UNKNOWN or "notice" in signals
     for name, value in signals.items():
         rule = tenant.signals.get(name)
-        if rule is None or (rule.strangers and bond is not Bond.COLD):
+        if rule is None or not rule.applies(bond):
             continue
-        weight = rule.weigh(value)
-        if weight and abs(weight) > abs(heaviest[rule.reason].weight if rule.reason in heaviest else 0.0):
-            heaviest[rule.reason] = Reason(code=rule.reason, weight=weight, detail=SIGNALS[name].format(value))
+        weight, fact = rule.weigh(value), rule.reason
+        if rule.reason in _REACH:
+            fact = ReasonCode.FAN_OUT
+            weight = min(weight, tenant.reach_cap) if capped else weight
+        if weight and abs(weight) > abs(heaviest[fact].weight if fact in heaviest else 0.0):
+            heaviest[fact] = Reason(code=rule.reason, weight=weight, detail=SIGNALS[name].format(value))
     yield from heaviest.values()
 
 

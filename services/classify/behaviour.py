@@ -1,130 +1,359 @@
 """What a sender did in the last day: a window of its messages, and the signals that it gives. Pure, in event time.
 
 A message counts from its own time on, whenever it arrives: a late one lands among its own, and one that is dated back
-sees everything that came after it too, so it cannot slip out of a window. Dates in the future are clamped by ingest.
+sees everything that came after it too, so it cannot slip out of a window. Dates in the future are clamped by ingest,
+and a window ends a day before its own sender's last message: nobody's date can empty another's.
+
+A window is one row of bytes, and so a million of them fit:
+
+    head     last message, first two-way conversation, how many of those there were, number of cells
+    cells    hours of a sender that sent more than is held exactly: a count, and sketches of whom it reached
+    entries  the latest messages, oldest first, exactly
 """
 
-from bisect import bisect_right, insort
-from collections import OrderedDict
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from operator import attrgetter
+from itertools import pairwise
+from math import log
+from statistics import median
+from struct import Struct
 from typing import NamedTuple
 
+from services.classify.shelf import Shelf
 from services.records import Bond, Message
 
 MINUTE_MS = 60_000
 HOUR_MS = 60 * MINUTE_MS
 DAY_MS = 24 * HOUR_MS
-MAX_SENDERS = 300_000
-# The most that a sender's counts can tell apart, and what bounds the time of one message.
-MAX_SENT = 256
+DEFAULT_BYTES = 256 * 1024 * 1024
+# Messages held exactly. What is older than these goes into the cells of its hours, so many at once.
+MAX_SENT = 128
+FOLDED = 32
 MAX_RECIPIENTS = 64
+MIN_GAPS, MAX_GAPS = 8, 24
+MIN_GAP_MS = 2 * MINUTE_MS
+# Messages to strangers from which on a sender's conversations are looked into as well.
+BROADCAST = 8
 # A pair that memory is too young to know counts for half a stranger.
 WEIGHT = {Bond.COLD: 1.0, Bond.UNKNOWN: 0.5, Bond.WARM: 0.0}
 
+WARM, COLD, UNKNOWN, ANSWERED, WORDY, NOTICE = 0, 1, 2, 4, 8, 16
+_STRANGE = COLD | UNKNOWN
+_UNANSWERED = tuple(bond | rest for bond in (COLD, UNKNOWN) for rest in (0, WORDY, NOTICE, WORDY | NOTICE))
+BOND_FLAG = {Bond.WARM: WARM, Bond.COLD: COLD, Bond.UNKNOWN: UNKNOWN}
 
-_moment = attrgetter("event_ms")
+_HEAD = Struct(">qqHB")
+_CELL = Struct("<II32s32s")
+_ENTRY = Struct("<qQIIIIIBB")
+_FLAGS = _ENTRY.size - 1
+_CELL_BITS = 256
 
 
 class Sent(NamedTuple):
-    """One message in a sender's window. Ids, texts and hosts are 64-bit keys; 0: none."""
+    """One message in a window, in the order of its entry. Keys are hashes of 64 or 32 bits; 0: none.
+
+    `who`: the recipient, or the conversation where it has several or none is named; `reach`: how many those are;
+    `skeleton`, `band_a`, `band_b`: its fingerprint; `flags`: bond, whether answered, whether more than two words, or
+    a notice.
+    """
 
     event_ms: int
+    who: int
+    skeleton: int
+    band_a: int
+    band_b: int
+    host: int
     event: int
-    recipients: tuple[int, ...]
-    weight: float
-    fingerprint: int
-    hosts: tuple[int, ...]
+    reach: int
+    flags: int
 
 
 @dataclass(slots=True)
 class Windows:
-    """The senders of a lane, the longest silent first; those silent for a day are dropped."""
+    """The senders of a lane."""
 
-    high_ms: int = 0
-    _senders: OrderedDict[int, list[Sent]] = field(default_factory=OrderedDict)
+    shelf: Shelf = field(default_factory=lambda: Shelf(DEFAULT_BYTES))
 
     def __len__(self) -> int:
-        return len(self._senders)
+        return len(self.shelf)
 
-    def advance(self, event_ms: int) -> None:
-        """Move the lane's highest event time."""
-        self.high_ms = max(self.high_ms, event_ms)
+    def get(self, sender: int) -> bytes | None:
+        """The window of a sender before its next message."""
+        return self.shelf.get(sender)
 
-    def add(self, sender: int, sent: Sent) -> list[Sent]:
-        """Put a message into its sender's window; returns the window, oldest first."""
-        window = self._senders.pop(sender, [])
-        horizon_ms = self.high_ms - DAY_MS
-        if sent.event_ms > horizon_ms:
-            if window and sent.event_ms < window[-1].event_ms:
-                insort(window, sent)
-            else:
-                window.append(sent)
-        while window and (window[0].event_ms <= horizon_ms or len(window) > MAX_SENT):
-            del window[0]
-        if window:
-            self._senders[sender] = window
-        self._evict(horizon_ms)
-        return window
+    def add(self, sender: int, row: bytes | None, sent: Sent) -> bytes:
+        """Put a message into its sender's window, which is `row` so far; returns the window."""
+        row = _HEAD.pack(sent[0], 0, 0, 0) + _ENTRY.pack(*sent) if row is None else _added(row, sent)
+        self.shelf.put(sender, row)
+        return row
+
+    def answered(self, sender: int, who: int, conversation: int) -> None:
+        """Somebody that a sender had written to wrote back for the first time."""
+        row = self.shelf.get(sender)
+        if row is not None:
+            self.shelf.put(sender, _answered(row, who, conversation))
+
+    def conversed(self, sender: int, sent: Sent) -> None:
+        """A sender answered somebody, with a message that is in its window by now."""
+        row = self.shelf.get(sender)
+        if row is not None and _is_own(row, sent.skeleton.to_bytes(4, "little"), sent.flags):
+            self.shelf.put(sender, _befriended(row, sent.event_ms))
 
     def forget(self, sender: int, event: int) -> None:
         """Take a message back that was wrongly counted."""
-        window = self._senders.get(sender)
-        if window:
-            window[:] = [sent for sent in window if sent.event != event]
-
-    def _evict(self, horizon_ms: int) -> None:
-        while self._senders:
-            oldest = next(iter(self._senders))
-            window = self._senders[oldest]
-            if window and window[-1].event_ms > horizon_ms and len(self._senders) <= MAX_SENDERS:
-                return
-            del self._senders[oldest]
+        row = self.shelf.get(sender)
+        if row is not None:
+            start = _start(row)
+            kept = (_ENTRY.pack(*entry) for entry in _ENTRY.iter_unpack(row[start:]) if entry[6] != event)
+            self.shelf.put(sender, row[:start] + b"".join(kept))
 
 
-def signals(window: list[Sent], sent: Sent, message: Message, bond: Bond) -> dict[str, float]:
+def _start(row: bytes) -> int:
+    """Where the entries of a row begin."""
+    return _HEAD.size + row[_HEAD.size - 1] * _CELL.size
+
+
+def _added(row: bytes, sent: Sent) -> bytes:
+    last_ms, since_ms, partners, cells = _HEAD.unpack_from(row)
+    start = _HEAD.size + cells * _CELL.size
+    if sent.event_ms >= last_ms:
+        return _trimmed(_HEAD.pack(sent.event_ms, since_ms, partners, cells) + row[_HEAD.size :], start, sent)
+    if sent.event_ms <= last_ms - DAY_MS:
+        return row
+    place = start
+    while place < len(row) and int.from_bytes(row[place : place + 8], "little", signed=True) <= sent.event_ms:
+        place += _ENTRY.size
+    return row[:place] + _ENTRY.pack(*sent) + row[place:]
+
+
+def _trimmed(row: bytes, start: int, sent: Sent) -> bytes:
+    """The row with the message at its end, without what is a day older, the oldest in cells when there are many."""
+    horizon_ms = sent.event_ms - DAY_MS
+    begin = start
+    while begin < len(row) and int.from_bytes(row[begin : begin + 8], "little", signed=True) <= horizon_ms:
+        begin += _ENTRY.size
+    crowded = len(row) - begin >= MAX_SENT * _ENTRY.size
+    if not crowded and (start == _HEAD.size or _CELL.unpack_from(row, _HEAD.size)[0] * HOUR_MS > horizon_ms - HOUR_MS):
+        return (row if begin == start else row[:start] + row[begin:]) + _ENTRY.pack(*sent)
+    end = begin + FOLDED * _ENTRY.size if crowded else begin
+    cells = _folded(row[_HEAD.size : start], _ENTRY.iter_unpack(row[begin:end]), horizon_ms)
+    return row[: _HEAD.size - 1] + bytes((len(cells),)) + b"".join(cells) + row[end:] + _ENTRY.pack(*sent)
+
+
+def _folded(cells: bytes, entries: Iterable[tuple[int, ...]], horizon_ms: int) -> list[bytes]:
+    """The cells of the last day with these entries in them."""
+    hours = {hour: (count, *map(_bits, both)) for hour, count, *both in _CELL.iter_unpack(cells)}
+    for event_ms, who, *_, reach, flags in entries:
+        hour = event_ms // HOUR_MS
+        count, cold, warm = hours.get(hour, (0, 0, 0))
+        marks = 0
+        for other in range(reach):
+            marks |= 1 << ((who + other) % _CELL_BITS)
+        strange = _is_strange(flags)
+        hours[hour] = (count + 1, cold | marks if strange else cold, warm if strange else warm | marks)
+    kept = sorted(hour for hour in hours if (hour + 1) * HOUR_MS > horizon_ms)[-25:]
+    return [
+        _CELL.pack(hour, hours[hour][0], *(bits.to_bytes(32, "little") for bits in hours[hour][1:])) for hour in kept
+    ]
+
+
+def _bits(sketch: bytes) -> int:
+    return int.from_bytes(sketch, "little")
+
+
+def _is_strange(flags: int) -> bool:
+    return flags & (_STRANGE | ANSWERED) in (COLD, UNKNOWN)
+
+
+def _answered(row: bytes, who: int, conversation: int) -> bytes:
+    """The row with the messages to somebody marked as answered, and a two-way conversation more if it was one."""
+    own = False
+    for key in (who, conversation):
+        for place in _places(row, key.to_bytes(8, "little")):
+            mark = place + _FLAGS
+            own = own or _is_own(row, row[place + 16 : place + 20], row[mark])
+            row = row[:mark] + bytes((row[mark] | ANSWERED,)) + row[mark + 1 :]
+    return _befriended(row, _HEAD.unpack_from(row)[0]) if own else row
+
+
+def _places(row: bytes, who: bytes) -> Iterator[int]:
+    """Where the entries of somebody begin."""
+    start = _start(row)
+    found = row.find(who, start)
+    while found >= 0:
+        if (found - start) % _ENTRY.size == 8:
+            yield found - 8
+        found = row.find(who, found + 1)
+
+
+def _is_own(row: bytes, skeleton: bytes, flags: int) -> bool:
+    """Whether a message earns trust: more than two words, and sent once."""
+    return bool(flags & WORDY) and row.count(skeleton, _start(row)) <= 1
+
+
+def _befriended(row: bytes, event_ms: int) -> bytes:
+    last_ms, since_ms, partners, cells = _HEAD.unpack_from(row)
+    return _HEAD.pack(last_ms, since_ms or event_ms, min(partners + 1, 65_535), cells) + row[_HEAD.size :]
+
+
+def is_broadcasting(row: bytes | None) -> bool:
+    """Whether a window holds more messages to strangers than others, and enough of them to tell."""
+    if row is None:
+        return False
+    flags = row[_start(row) + _FLAGS :: _ENTRY.size]
+    strange = sum(map(flags.count, _UNANSWERED))
+    return strange >= BROADCAST and 2 * strange > len(flags)
+
+
+def signals(row: bytes, sent: Sent, message: Message, bond: Bond, broadcasting: bool) -> dict[str, float]:
     """The behaviour numbers of a message, itself counted, from its sender's window. Zeros are left out.
 
-    In a conversation the window is not asked: nothing in it would change what is decided.
+    A conversation excuses what is said in it, but no broadcast: there the window is asked only for the same words to
+    strangers, and for the same link to anybody.
     """
-    found: dict[str, float] = {}
-    followed_ms = message.relation.followed_ms if message.relation else None
-    if followed_ms is not None and message.event_ms >= followed_ms:
-        found["seconds_since_follow"] = (message.event_ms - followed_ms) / 1000
+    found = _pair(message)
     if bond is not Bond.WARM:
-        found["messages_1m"] = _after(window, sent.event_ms - MINUTE_MS)
-        found["messages_1h"] = _after(window, sent.event_ms - HOUR_MS)
-        found["messages_24h"] = len(window)
-        found.update((name, value) for name, value in _strangers(window, sent).items() if value)
+        found |= {name: value for name, value in _window(row, sent).items() if value}
+    elif sent.host or broadcasting:
+        found |= {name: value for name, value in _broadcast(row, sent).items() if value}
     return found
 
 
-def _after(window: list[Sent], begin_ms: int) -> int:
-    return len(window) - bisect_right(window, begin_ms, key=_moment)
-
-
-def _strangers(window: list[Sent], current: Sent) -> dict[str, float]:
-    """Reach among strangers: distinct recipients, and those who got the same words or the same link host."""
-    day = [sent for sent in window if sent.weight]
-    hour = day[bisect_right(day, current.event_ms - HOUR_MS, key=_moment) :]
-    found = {"cold_recipients_1h": _reach(hour), "cold_recipients_24h": _reach(day)}
-    if current.fingerprint:
-        found["repeats_1h"] = _others(sent for sent in hour if sent.fingerprint == current.fingerprint)
-        found["repeats_24h"] = _others(sent for sent in day if sent.fingerprint == current.fingerprint)
-    if current.hosts:
-        hosts = set(current.hosts)
-        found["link_repeats_24h"] = _others(sent for sent in day if not hosts.isdisjoint(sent.hosts))
+def _pair(message: Message) -> dict[str, float]:
+    """What the event says of sender and pair."""
+    found: dict[str, float] = {}
+    relation, sender, event_ms = message.relation, message.sender, message.event_ms
+    if relation is not None:
+        if relation.followed_ms is not None and event_ms >= relation.followed_ms:
+            found["seconds_since_follow"] = (event_ms - relation.followed_ms) / 1000
+        if relation.recipient_follows_sender and relation.sender_follows_recipient:
+            found["mutual_follow"] = 1.0
+    if sender is not None and sender.created_ms is not None and event_ms >= sender.created_ms:
+        found["account_days"] = (event_ms - sender.created_ms) // DAY_MS
     return found
 
 
-def _reach(sent: list[Sent]) -> float:
-    """Distinct recipients, those of unknown pairs at their weight."""
-    cold = {recipient for one in sent if one.weight == 1 for recipient in one.recipients}
-    unknown = {recipient for one in sent if one.weight != 1 for recipient in one.recipients}
-    return len(cold) + WEIGHT[Bond.UNKNOWN] * len(unknown - cold)
+def _window(row: bytes, sent: Sent) -> dict[str, float]:
+    """Reach among strangers: how many, how many got the same words or link, how evenly; less those who talk back."""
+    _, since_ms, partners, cells = _HEAD.unpack_from(row)
+    start = _HEAD.size + cells * _CELL.size
+    reach = _reach(row[start:], sent)
+    hours = _Hours.of(row[_HEAD.size : start]) if cells else _NO_HOURS
+    event_ms, flags = sent[0], sent[8]
+    hour_ms = event_ms - HOUR_MS
+    talking = hours.with_warm(reach.partners)
+    hour = hours.with_cold(sum(weight for at_ms, weight in reach.cold.values() if at_ms > hour_ms), reach.cold, hour_ms)
+    day = hours.with_cold(sum(weight for _, weight in reach.cold.values()), reach.cold, 0)
+    return {
+        "messages_1m": sum(at_ms > event_ms - MINUTE_MS for at_ms in reach.moments),
+        "messages_1h": sum(at_ms > hour_ms for at_ms in reach.moments) + hours.count(hour_ms),
+        "messages_24h": len(reach.moments) + hours.count(0),
+        "cold_recipients_1h": hour,
+        "cold_recipients_24h": day,
+        "partners_24h": talking,
+        "one_sided_1h": max(hour - talking, 0),
+        "one_sided_24h": max(day - talking, 0),
+        "repeats_1h": max(sum(at_ms > hour_ms for at_ms in reach.copied.values()) - 1 - talking, 0),
+        "repeats_24h": max(len(reach.copied) - 1 - talking, 0),
+        "link_repeats_24h": max(len(reach.linked) - 1 - talking, 0),
+        "even_gaps": _evenness(reach.asked),
+        "trust": min(partners, (event_ms - since_ms) // DAY_MS),
+        "short_text": float(not flags & WORDY and not sent.host),
+        "notice": float(bool(flags & NOTICE)),
+    }
 
 
-def _others(sent: Iterable[Sent]) -> int:
-    """Distinct recipients but one: how often it was repeated to somebody else."""
-    return max(len({recipient for one in sent for recipient in one.recipients}) - 1, 0)
+def _broadcast(row: bytes, sent: Sent) -> dict[str, float]:
+    """How many strangers got what is said here, less those in conversation, and how many people its link."""
+    start = _start(row)
+    reach = _reach(row[start:], sent)
+    talking = _Hours.of(row[_HEAD.size : start]).with_warm(reach.partners)
+    hour_ms = sent.event_ms - HOUR_MS
+    linked = {entry[1] for entry in _ENTRY.iter_unpack(row[start:]) if entry[5] == sent.host and entry[0] > hour_ms}
+    return {
+        "broadcast_24h": max(len(reach.copied) - talking, 0),
+        "link_spread_1h": max(len(linked) - 1, 0) if sent.host else 0,
+    }
+
+
+class _Reach(NamedTuple):
+    """The entries of a window, told apart: the moments of all and of those `asked` that are strangers; strangers with
+    the moment and weight of the last message, copies of a text, and a link, by recipient; and who talks back."""
+
+    moments: list[int]
+    asked: list[int]
+    cold: dict[int, tuple[int, float]]
+    partners: set[int]
+    copied: dict[int, int]
+    linked: set[int]
+
+
+def _reach(entries: bytes, sent: Sent) -> _Reach:
+    found = moments, asked, cold, partners, copied, linked = _Reach([], [], {}, set(), {}, set())
+    _, _, skeleton, band_a, band_b, host, _, _, _ = sent
+    for event_ms, who, text, a, b, link, _, reach, flags in _ENTRY.iter_unpack(entries):
+        moments.append(event_ms)
+        if not flags & _STRANGE or flags & ANSWERED:
+            partners.add(who)
+            continue
+        asked.append(event_ms)
+        cold[who] = (event_ms, reach if flags & COLD else reach / 2)
+        if (skeleton and text == skeleton) or (band_a and (a == band_a or b == band_b)):
+            copied[who] = event_ms
+        if host and link == host:
+            linked.add(who)
+    for who in partners & cold.keys() if partners else ():
+        del cold[who]
+        copied.pop(who, None)
+        linked.discard(who)
+    return found
+
+
+class _Hours(NamedTuple):
+    """The cells of a window: hour, messages, and sketches of the strangers and the others reached."""
+
+    cells: list[tuple[int, int, bytes, bytes]]
+
+    @classmethod
+    def of(cls, cells: bytes) -> "_Hours":
+        return cls(list(_CELL.iter_unpack(cells)))
+
+    def count(self, begin_ms: int) -> int:
+        return sum(count for hour, count, _, _ in self.cells if (hour + 1) * HOUR_MS > begin_ms)
+
+    def with_cold(self, exact: float, recent: Iterable[int], begin_ms: int) -> float:
+        """Distinct strangers since a moment: `exact` so many in the entries, `recent` all that are there."""
+        sketches = [cold for hour, _, cold, _ in self.cells if (hour + 1) * HOUR_MS > begin_ms]
+        return max(exact, _estimate(recent, sketches)) if sketches else exact
+
+    def with_warm(self, recent: set[int]) -> float:
+        """Distinct ones in conversation."""
+        return max(len(recent), _estimate(recent, [cell[3] for cell in self.cells])) if self.cells else len(recent)
+
+
+_NO_HOURS = _Hours([])
+
+
+def _estimate(recent: Iterable[int], sketches: Iterable[bytes]) -> int:
+    """How many distinct ones set the bits of sketches (linear counting), or would: within a tenth up to 500, 1,400
+    when all are set."""
+    bits = 0
+    for who in recent:
+        bits |= 1 << who % _CELL_BITS
+    for sketch in sketches:
+        bits |= _bits(sketch)
+    clear = _CELL_BITS - bits.bit_count()
+    return round(_CELL_BITS * log(_CELL_BITS / max(clear, 1)))
+
+
+def _evenness(moments: list[int]) -> float:
+    """0..1: how even the latest gaps between messages to strangers are; 0 where they are few, or short: who pastes a
+    text again and again does that evenly too. 1 less their median deviation, as a share of their median: a pause or
+    two, or a lost message, change little."""
+    if len(moments) <= MIN_GAPS:
+        return 0.0
+    gaps = [later - earlier for earlier, later in pairwise(moments[-MAX_GAPS - 1 :])]
+    middle = median(gaps)
+    if middle < MIN_GAP_MS:
+        return 0.0
+    return round(max(1 - median(abs(gap - middle) for gap in gaps) / middle, 0.0), 3)

@@ -153,12 +153,18 @@ class LiveCampaigns:
             self._by_key[place] = campaign
 
     def find(self, tenant: str, keys: Sequence[str], event_ms: int) -> str | None:
-        """The campaign that a text with these keys belongs to at a moment, if it is live and not exempt."""
+        """The campaign that a text with these keys belongs to at a moment, the first of them that is live.
+
+        None where one of them is exempt: near-identical texts share some of their keys, and a review names one.
+        """
+        found = None
         for key in keys:
             campaign = self._by_key.get((tenant, key))
-            if campaign is not None and campaign.expires_ms > event_ms and not self._is_exempt(campaign, event_ms):
-                return campaign.campaign_id
-        return None
+            if campaign is not None and campaign.expires_ms > event_ms:
+                if self._is_exempt(campaign, event_ms):
+                    return None
+                found = found or campaign.campaign_id
+        return found
 
     def _is_exempt(self, campaign: Campaign, event_ms: int) -> bool:
         return self._exempt.get(campaign_review_key(campaign.tenant, campaign.campaign_id), 0) > event_ms

@@ -1,25 +1,27 @@
 """Who wrote in which conversation, and which events were seen: a lane's memory, in event time, bounded.
 
-Keys are 64-bit hashes of scoped ids, so that an entry costs the same whatever the platform's ids look like. What is
-bounded is an OrderedDict: the first entry of a plain dict lies behind all that was deleted before it. At the bounds,
-behaviour included, a message takes 35 us instead of 47.
+Keys are 64-bit hashes of scoped ids, so that an entry costs the same whatever the platform's ids look like.
 """
 
 from collections import OrderedDict
 from dataclasses import dataclass, field
+from struct import Struct
 
 from xxhash import xxh3_64_intdigest
 
-from services.records import Bond, Contact, Message, scoped
+from services.classify.shelf import MOMENT, Shelf
+from services.records import Bond, Message, scoped
 
 DAY_MS = 24 * 3_600_000
 MEMORY_MS = 90 * DAY_MS
 # Until the memory is this old, a pair that it does not know may still have talked before.
 YOUNG_MS = 14 * DAY_MS
 REPEAT_S = 3600
-MAX_CONVERSATIONS = 1_000_000
+DEFAULT_BYTES = 192 * 1024 * 1024
 MAX_WRITERS = 8
 MAX_SEEN = 2_000_000
+
+_WRITER = Struct("<Qqq")
 
 
 def key_of(scoped_id: str) -> int:
@@ -27,43 +29,52 @@ def key_of(scoped_id: str) -> int:
     return xxh3_64_intdigest(scoped_id.encode())
 
 
-Writers = tuple[tuple[int, int, int], ...]  # (writer, first_ms, last_ms)
-
-
 @dataclass(slots=True)
 class Memory:
-    """Conversations of the last 90 days. `whole`: what it was given is the whole history, so nothing is unknown."""
+    """Conversations of the last 90 days. `whole`: what it was given is the whole history, so nothing is unknown.
+
+    A conversation is a row: its last message, then each writer with first and last, the longest silent first.
+    """
 
     whole: bool = False
     begin_ms: int | None = None
-    _conversations: OrderedDict[int, Writers] = field(default_factory=OrderedDict)
+    shelf: Shelf = field(default_factory=lambda: Shelf(DEFAULT_BYTES))
 
-    def note(self, conversation: int, writer: int, event_ms: int) -> None:
-        """`writer` wrote in `conversation`. A late note counts from its own time."""
+    def meet(self, conversation: int, writer: int, event_ms: int) -> tuple[bool, tuple[int, ...]]:
+        """`writer` writes in `conversation`. A late message counts from its own time.
+
+        Returns whether somebody else had written there in the 90 days before, and whom it answers for the first time.
+        """
         if self.begin_ms is None or event_ms < self.begin_ms:
             self.begin_ms = event_ms
-        writers = self._conversations.pop(conversation, ())
-        self._conversations[conversation] = _noted(writers, writer, event_ms)
-        if len(self._conversations) > MAX_CONVERSATIONS:
-            del self._conversations[next(iter(self._conversations))]
+        row = self.shelf.get(conversation)
+        if row is None:
+            self.shelf.put(conversation, MOMENT.pack(event_ms) + _WRITER.pack(writer, event_ms, event_ms))
+            return False, ()
+        place, own, heard, others = MOMENT.size, 0, False, list[int]()
+        for known, first_ms, last_ms in _WRITER.iter_unpack(row[MOMENT.size :]):
+            if known == writer:
+                own, span = place, (writer, min(first_ms, event_ms), max(last_ms, event_ms))
+            elif first_ms <= event_ms:
+                heard = heard or last_ms > event_ms - MEMORY_MS
+                others.append(known)
+            place += _WRITER.size
+        moment = MOMENT.pack(max(MOMENT.unpack_from(row)[0], event_ms))
+        if own:
+            row = moment + row[MOMENT.size : own] + _WRITER.pack(*span) + row[own + _WRITER.size :]
+            self.shelf.put(conversation, row)
+            return heard, ()
+        kept = row[MOMENT.size :][-(MAX_WRITERS - 1) * _WRITER.size :]
+        self.shelf.put(conversation, moment + kept + _WRITER.pack(writer, event_ms, event_ms))
+        return heard, tuple(others)
 
-    def contact(self, contact: Contact) -> None:
-        self.note(key_of(contact.conversation), key_of(contact.writer), contact.event_ms)
-
-    def bond(self, message: Message, conversation: int, sender: int) -> Bond:
-        """What is known of the message's conversation before it."""
+    def bond(self, message: Message, heard: bool) -> Bond:
+        """What is known of the message's pair. `heard`: somebody else wrote in its conversation before."""
         relation = message.relation
         prior = relation.prior_messages_from_recipient if relation else None
-        if prior or message.in_reply_to is not None or self._answered(conversation, sender, message.event_ms):
+        if heard or prior or message.in_reply_to is not None:
             return Bond.WARM
         return Bond.COLD if prior == 0 or self._knows(message) else Bond.UNKNOWN
-
-    def _answered(self, conversation: int, sender: int, event_ms: int) -> bool:
-        """Whether somebody else wrote there in the 90 days before."""
-        return any(
-            writer != sender and first_ms <= event_ms and last_ms > event_ms - MEMORY_MS
-            for writer, first_ms, last_ms in self._conversations.get(conversation, ())
-        )
 
     def _knows(self, message: Message) -> bool:
         """Whether a pair that the memory does not hold is a pair of strangers."""
@@ -74,14 +85,6 @@ class Memory:
         created_ms = message.sender.created_ms if message.sender else None
         younger = created_ms is not None and created_ms >= self.begin_ms
         return younger or message.event_ms - self.begin_ms >= YOUNG_MS
-
-
-def _noted(writers: Writers, writer: int, event_ms: int) -> Writers:
-    for place, (known, first_ms, last_ms) in enumerate(writers):
-        if known == writer:
-            span = (writer, min(first_ms, event_ms), max(last_ms, event_ms))
-            return (*writers[:place], span, *writers[place + 1 :])
-    return (*writers[-MAX_WRITERS + 1 :], (writer, event_ms, event_ms))
 
 
 @dataclass(slots=True)

@@ -4,14 +4,26 @@ Text is scored for the whole batch at once; then each message meets memory and w
 batching changes nothing.
 """
 
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from msgspec.structs import replace
+
 from services import codec
-from services.classify.behaviour import MAX_RECIPIENTS, WEIGHT, Sent, Windows, signals
-from services.classify.fingerprint import fingerprint, is_telling, words
+from services.classify.behaviour import (
+    BOND_FLAG,
+    MAX_RECIPIENTS,
+    NOTICE,
+    WORDY,
+    Sent,
+    Windows,
+    is_broadcasting,
+    signals,
+)
+from services.classify.fingerprint import Prints, prints
 from services.classify.memory import Memory, Seen, key_of
 from services.classify.text import hosts
 from services.deadletter import dead_letter
@@ -20,6 +32,7 @@ from services.packing import CONTACTS, CORRECTIONS, TYPE_HEADER, packed
 from services.records import (
     VERSION,
     Bond,
+    Contact,
     Contacts,
     Correction,
     Corrections,
@@ -37,7 +50,10 @@ from services.records import (
 from services.topics import SCORES, SIGHTINGS
 
 SERVICE = "classify"
-MAX_HOSTS = 4
+# Words of a text that says too little to tell who wrote it.
+SHORT = 2
+_LOW = 0xFFFFFFFF
+_DOTTED = re.compile(r"\w\.\w")  # what a host cannot do without, found in a tenth of the time that hosts take
 # Below this a label says nothing, and is not carried along.
 MIN_LABEL = 0.05
 
@@ -72,11 +88,12 @@ Locate = Callable[[str, bytes], int]
 
 @dataclass(slots=True)
 class State:
-    """All that one lane remembers."""
+    """All that one lane remembers. `high_ms`: its highest event time."""
 
     memory: Memory = field(default_factory=Memory)
     windows: Windows = field(default_factory=Windows)
     seen: Seen = field(default_factory=Seen)
+    high_ms: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +132,7 @@ def remember(item: Item, state: State) -> bool:
     """Take in a record without scoring it: a rebuild, or what is not a message. False for a repeat."""
     if isinstance(item, Contacts):
         for contact in item.contacts:
-            state.memory.contact(contact)
+            _meet(contact, state)
     elif isinstance(item, Corrections):
         for correction in item.corrections:
             _correct(correction, state)
@@ -152,9 +169,18 @@ def classify(
             batch.scores.append(score)
             batch.outputs.append(_output(record, score))
             if sighting is not None:
-                sightings[locate(SIGHTINGS, sighting.keys[0].encode())].append(sighting)
-    batch.outputs.extend(packed(SIGHTINGS, sightings, _sightings, state.windows.high_ms))
+                _spread(sighting, sightings, locate)
+    batch.outputs.extend(packed(SIGHTINGS, sightings, _sightings, state.high_ms))
     return batch
+
+
+def _spread(sighting: Sighting, sightings: dict[int, list[Sighting]], locate: Locate) -> None:
+    """A sighting goes wherever one of its keys is counted, with the keys that are counted there."""
+    places: dict[int, list[str]] = defaultdict(list)
+    for key in sighting.keys:
+        places[locate(SIGHTINGS, key.encode())].append(key)
+    for place, keys in places.items():
+        sightings[place].append(replace(sighting, keys=tuple(keys)))
 
 
 def _readable(records: Sequence[Inbound], batch: Batch, now_ms: int) -> Iterator[tuple[Inbound, Item]]:
@@ -219,53 +245,68 @@ def observe(message: Message, state: State) -> Observation:
     scope = scoped(message.tenant, message.platform, "")
     sender, conversation = scope + message.sender_id, scope + message.conversation_id
     sender_key, conversation_key = key_of(sender), key_of(conversation)
-    bond = state.memory.bond(message, conversation_key, sender_key)
-    state.memory.note(conversation_key, sender_key, message.event_ms)
-    # Only what strangers get is compared: the words of a conversation are nobody's business.
-    found = [] if bond is Bond.WARM else words(message)
-    skeleton = fingerprint(found)
+    heard, answered = state.memory.meet(conversation_key, sender_key, message.event_ms)
+    bond = state.memory.bond(message, heard)
+    before = state.windows.get(sender_key)
+    broadcasting = is_broadcasting(before)
+    found = prints(message) if broadcasting or bond is not Bond.WARM else _own_words(message)
+    recipients = message.recipients
     sent = Sent(
-        event_ms=message.event_ms,
-        event=_event_key(sender, message.event_id, message.revision),
-        recipients=_recipients(message, scope, conversation_key),
-        weight=WEIGHT[bond],
-        fingerprint=skeleton,
-        hosts=() if bond is Bond.WARM else tuple(key_of(host) for host in hosts(message.text)[:MAX_HOSTS]),
+        message.event_ms,
+        key_of(scope + recipients[0]) if len(recipients) == 1 else conversation_key,
+        found.skeleton & _LOW,
+        found.band_a & _LOW,
+        found.band_b & _LOW,
+        _host(message.text, bond),
+        _event_key(sender, message.event_id, message.revision) & _LOW,
+        min(len(recipients), MAX_RECIPIENTS) or 1,
+        BOND_FLAG[bond] | (WORDY if found.words > SHORT else 0) | (NOTICE if found.notice else 0),
     )
-    window = state.windows.add(sender_key, sent)
+    window = state.windows.add(sender_key, before, sent)
+    for other in answered:
+        state.windows.answered(other, sender_key, conversation_key)
+    if answered:
+        state.windows.conversed(sender_key, sent)
     sighting = None
-    if is_telling(found):
-        sighting = Sighting(
-            tenant=message.tenant,
-            keys=(f"{skeleton:016x}",),
-            sender=sender,
-            conversation=conversation,
-            event_ms=message.event_ms,
-        )
-    return Observation(bond, signals(window, sent, message, bond), sighting)
+    if found.telling and bond is not Bond.WARM:
+        sighting = Sighting(message.tenant, found.keys, sender, conversation, message.event_ms)
+    return Observation(bond, signals(window, sent, message, bond, broadcasting), sighting)
+
+
+def _own_words(message: Message) -> Prints:
+    """The words of a conversation are nobody's business: only how many they are, and whether the same again."""
+    text = message.text.strip()
+    return Prints(skeleton=key_of(text) if text else 0, words=1 + text.count(" "))
+
+
+def _host(text: str, bond: Bond) -> int:
+    """The first host that a text links to; 0: none. In a conversation a link needs its scheme to be seen."""
+    if "://" in text or (bond is not Bond.WARM and _DOTTED.search(text)):
+        return next((key_of(host) & _LOW for host in hosts(text)), 0)
+    return 0
 
 
 def is_new(message: Message, state: State) -> bool:
     """Whether it must be taken in. History is: it was decided elsewhere, or never."""
-    state.windows.advance(message.event_ms)
-    return message.backfill or not state.seen.repeat(message, state.windows.high_ms)
+    state.high_ms = max(state.high_ms, message.event_ms)
+    return message.backfill or not state.seen.repeat(message, state.high_ms)
 
 
 def _event_key(sender: str, event_id: str, revision: int) -> int:
     return key_of(f"{sender}\n{event_id}\n{revision}")
 
 
-def _recipients(message: Message, scope: str, conversation_key: int) -> tuple[int, ...]:
-    """Whom a message reaches; where no recipient is named the conversation counts as one."""
-    if not message.recipients:
-        return (conversation_key,)
-    named = message.recipients[:MAX_RECIPIENTS]
-    return tuple(key_of(scope + name) for name in named)
+def _meet(contact: Contact, state: State) -> None:
+    """Somebody wrote in a conversation, maybe in answer to one of this lane's senders."""
+    conversation, writer = key_of(contact.conversation), key_of(contact.writer)
+    _, answered = state.memory.meet(conversation, writer, contact.event_ms)
+    for other in answered:
+        state.windows.answered(other, writer, conversation)
 
 
 def _correct(correction: Correction, state: State) -> None:
     event = _event_key(correction.sender, correction.event_id, correction.revision)
-    state.windows.forget(key_of(correction.sender), event)
+    state.windows.forget(key_of(correction.sender), event & _LOW)
 
 
 def _output(record: Inbound, score: Score) -> Output:

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services import codec
+from services.classify.behaviour import Windows
 from services.classify.memory import MEMORY_MS, YOUNG_MS, Memory, Seen, key_of
+from services.classify.shelf import BUCKETS, Shelf
 from services.classify.stage import Batch, State, TextScore, classify, observe, read, remember
 from services.records import (
     VERSION,
@@ -100,7 +102,7 @@ def test_a_first_message_is_cold_and_an_answer_is_not() -> None:
 )
 def test_what_the_event_says_of_the_pair_makes_up_for_a_young_memory(parts: dict[str, Any], bond: Bond) -> None:
     state = State()
-    state.memory.note(1, 1, NOON_MS)
+    state.memory.meet(1, 1, NOON_MS)
     assert observe(message(**parts), state).bond is bond
 
 
@@ -112,7 +114,7 @@ def test_an_unknown_pair_is_told_and_counts_for_half() -> None:
 
 def test_memory_comes_of_age() -> None:
     state = State()
-    state.memory.note(1, 1, NOON_MS - YOUNG_MS)
+    state.memory.meet(1, 1, NOON_MS - YOUNG_MS)
     assert observe(message(), state).bond is Bond.COLD
 
 
@@ -271,11 +273,100 @@ def test_batching_and_restarts_change_nothing(records: list[Record], size: int, 
     assert parts == whole
 
 
-def test_memory_is_bounded_and_forgets_the_longest_silent(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("services.classify.memory.MAX_CONVERSATIONS", 10)
-    monkeypatch.setattr("services.classify.behaviour.MAX_SENDERS", 10)
+def test_who_answers_is_no_stranger_any_more() -> None:
+    asked = from_one_to_many(12)
+    answers = [
+        message_record(event_id=f"a-{n}", sender_id=f"u-{1000 + n}", conversation_id=f"c-u-17-u-{1000 + n}", at_s=800)
+        for n in range(5)
+    ]
+    batch = run([*asked, *answers, message_record(event_id="e-new", recipient_id="u-9", at_s=900)])
+    told = last_signals(batch)
+    assert (told["cold_recipients_1h"], told["partners_24h"], told["one_sided_1h"]) == (8, 5, 3)
+
+
+def test_a_contact_from_another_lane_tells_of_an_answer_too() -> None:
     state = known()
-    for n in range(100):
-        observe(message(event_id=f"e-{n}", sender_id=f"u-{n}"), state)
-    assert len(state.windows) == 10
-    assert state.memory.bond(message(sender_id="u-42", conversation_id="c-u-0-u-42"), key_of("x"), 1) is not Bond.WARM
+    run(from_one_to_many(12), state)
+    told = (Contact(f"default/default/c-u-17-u-{n}", f"default/default/u-{n}", NOON_MS + 900_000) for n in (1000, 1001))
+    remember(Contacts(v=VERSION, contacts=tuple(told)), state)
+    batch = run([message_record(event_id="e-new", recipient_id="u-9", at_s=1000)], state)
+    assert last_signals(batch)["partners_24h"] == 2
+
+
+def test_words_exchanged_here_and_there_are_still_repeats() -> None:
+    texts = [
+        "I run a small studio that helps painters reach collectors across the whole country, interested?",
+        "I run a small studio that helps painters find collectors across the whole country, interested?",
+        "I run a tiny studio that helps painters reach collectors across the entire country, interested?",
+    ]
+    batch = run([message_record(event_id=f"e-{n}", recipient_id=f"u-{n}", text=text) for n, text in enumerate(texts)])
+    assert [score.signals.get("repeats_1h", 0) for score in batch.scores] == [0, 1, 2]
+
+
+def test_a_conversation_excuses_no_broadcast() -> None:
+    friend = message_record(event_id="f", recipient_id="u-9", at_s=700, text=PITCH, in_reply_to="e-0")
+    assert last_signals(run([*from_one_to_many(11, text=PITCH), friend]))["broadcast_24h"] == 10
+    assert "broadcast_24h" not in last_signals(run([*from_one_to_many(11, text="hello there"), friend]))
+
+
+def test_a_link_that_friends_get_is_counted_by_its_host() -> None:
+    friends = [
+        message_record(
+            event_id=f"e-{n}", recipient_id=f"u-{n}", at_s=n, in_reply_to="x", text=f"look {n} https://x.example/{n}"
+        )
+        for n in range(5)
+    ]
+    assert last_signals(run(friends))["link_spread_1h"] == 4
+
+
+def test_a_beat_is_even_and_pasting_fast_is_not_told_as_one() -> None:
+    assert last_signals(run(from_one_to_many(12, gap_s=900)))["even_gaps"] == 1
+    assert "even_gaps" not in last_signals(run(from_one_to_many(12, gap_s=20)))
+    uneven = [message_record(event_id=f"e-{n}", recipient_id=f"u-{n}", at_s=n * n * 100) for n in range(12)]
+    assert last_signals(run(uneven))["even_gaps"] < 0.6
+
+
+def test_past_what_is_held_exactly_recipients_are_estimated() -> None:
+    told = last_signals(run(from_one_to_many(600, gap_s=60)))
+    assert told["messages_24h"] == 600
+    assert told["cold_recipients_24h"] == pytest.approx(600, rel=0.15)
+
+
+def test_trust_takes_many_conversations_and_many_days() -> None:
+    def trust(days: int, people: int, text: str) -> float:
+        state = known()
+        for day in range(days):
+            for n in range(people):
+                pair = {"conversation_id": f"c-{day}-{n}", "at_s": day * DAY_S + n}
+                observe(
+                    message(
+                        event_id=f"e-{day}-{n}",
+                        recipient_id=f"u-{day}-{n}",
+                        text=text.format(chr(97 + day), chr(97 + n)),
+                        **pair,
+                    ),
+                    state,
+                )
+                observe(message(event_id=f"a-{day}-{n}", sender_id=f"u-{day}-{n}", recipient_id="u-17", **pair), state)
+        batch = run([message_record(event_id="e-new", recipient_id="u-9", at_s=days * DAY_S)], state)
+        return last_signals(batch).get("trust", 0)
+
+    assert trust(10, 2, "what became of plan {} for house {}") > 5
+    assert trust(1, 20, "what became of plan {} for house {}") <= 1, "breadth without time"
+    assert trust(10, 2, "ok") == 0, "a word is no conversation"
+    assert trust(10, 2, "what became of the plan") <= 1, "nor are the same words to everybody"
+
+
+def test_a_text_says_by_its_signals_what_it_is_worth() -> None:
+    assert last_signals(run([message_record(text="hello dear")]))["short_text"] == 1
+    assert last_signals(run([message_record(text="Your order 55310 is ready, we close at six")]))["notice"] == 1
+    assert "notice" not in last_signals(run([message_record(text="Earn $5000 a week at home, ask me how it works")]))
+
+
+def test_memory_is_bounded_and_forgets_the_longest_silent() -> None:
+    state = State(memory=Memory(whole=True, shelf=Shelf(0)), windows=Windows(Shelf(0)))
+    for n in range(20_000):
+        observe(message(event_id=f"e-{n}", sender_id=f"u-{n}", at_s=n), state)
+    assert len(state.windows) < 4 * BUCKETS
+    assert observe(message(sender_id="u-42", conversation_id="c-u-0-u-42", at_s=20_000), state).bond is Bond.COLD
+    assert state.windows.get(key_of("default/default/u-19999")) is not None

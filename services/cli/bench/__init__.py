@@ -2,10 +2,10 @@
 
 import argparse
 
-from services.cli.bench import baseline, latency, pipeline, score
+from services.cli.bench import baseline, habits, latency, pipeline, score
 
-HELP = "measure: text scoring, the whole pipeline, latency, and the pipeline against a textbook one"
-BENCHES = {"score": score, "pipeline": pipeline, "latency": latency, "baseline": baseline}
+HELP = "measure: scoring, pipeline, latency, against a textbook pipeline; judge simulated traffic"
+BENCHES = {"score": score, "pipeline": pipeline, "latency": latency, "baseline": baseline, "habits": habits}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -29,7 +29,7 @@ from services.action.reviews import review_output
 from services.action.stage import act, decide
 from services.action.standings import STRIKE_HALF_LIFE_MS
 from services.classify.campaign_window import LiveCampaigns
-from services.classify.fingerprint import fingerprint, words
+from services.classify.fingerprint import prints
 from services.classify.stage import State, classify
 from services.cli import review as command_line
 from services.errors import BadSetup
@@ -270,7 +270,7 @@ def test_a_release_of_a_campaign_exempts_it_and_a_release_of_its_case_does_not(c
 def live(exempt: Campaign) -> LiveCampaigns:
     """Campaign k-1 of TEXT, and what a review said of it, as classify holds them."""
     view = LiveCampaigns()
-    text = f"{fingerprint(words(message(text=TEXT))):016x}"
+    text = prints(message(text=TEXT)).keys[0]
     running = msgspec.structs.replace(exempt, key=text, expires_ms=NOON_MS + DAY_MS, exempt=False)
     view.apply("k-1", running)
     assert view.find("default", [text], NOON_MS) == "k-1"

@@ -10,7 +10,7 @@ import pytest
 
 from models import data
 from models.data import Licence, PublicSet, Use
-from services.classify.fingerprint import fingerprint, is_telling, words
+from services.classify.fingerprint import prints
 from services.classify.scorer import LABELS
 from services.errors import BadSetup
 from tests.builders import message
@@ -38,8 +38,8 @@ def test_no_two_rows_of_the_corpus_say_the_same() -> None:
 
 def test_no_two_rows_of_the_corpus_have_one_fingerprint() -> None:
     """As campaigns know them: the same words, whatever the names, numbers and links between them."""
-    found = [words(message(text=row.text)) for row in data.read_corpus()]
-    counted = Counter(fingerprint(one) for one in found if is_telling(one))
+    found = [prints(message(text=row.text)) for row in data.read_corpus()]
+    counted = Counter(one.skeleton for one in found if one.telling)
     assert counted.most_common(1)[0][1] == 1
 
 

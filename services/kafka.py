@@ -146,6 +146,13 @@ class Reader:
         """The offset after the last committed record."""
         return int((await self._consumer.end_offsets([self._at]))[self._at])
 
+    async def since(self, timestamp_ms: int) -> int:
+        """The first offset with a timestamp from then on; the first of all where the broker cannot tell."""
+        with contextlib.suppress(KafkaError):
+            found = (await self._consumer.offsets_for_times({self._at: timestamp_ms}))[self._at]
+            return await self.end() if found is None else int(found.offset)
+        return await self.begin()
+
     async def position(self) -> int:
         return int(await self._consumer.position(self._at))
 

@@ -29,6 +29,7 @@ from services.settings import Delivery, Settings
 
 FETCH_WAIT_MS = 500
 RETRY_SECONDS = 0.5
+RECALL_RECORDS = 500
 HOLD_SECONDS = REBALANCE_MS / 1000 / 2
 
 T = TypeVar("T")
@@ -49,6 +50,18 @@ class Work(Protocol):
         """Take up what was committed with the offset; `lanes`: the partitions of the topic."""
         return
 
+    def recalls(self) -> int | None:
+        """Since which moment of `Plan.recalls` there may be state to take back; None: there is none."""
+        return None
+
+    def recall(self, records: Sequence[Inbound]) -> None:
+        """Take state back."""
+        return
+
+    def recalled(self) -> int:
+        """The first record that the state does not reflect; where none came back, or not all of it, 0."""
+        return 0
+
     def metadata(self) -> str:
         """What to commit with the offset of the batch that was taken in last."""
         return ""
@@ -56,7 +69,8 @@ class Work(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What distinguishes one service. `rebuilds`: its lanes' state is the log before the committed offset.
+    """What distinguishes one service. `rebuilds`: its lanes' state is the log before the committed offset;
+    `recalls`: the topic with checkpoints of it.
 
     `views` are loaded before the first lane starts, `background` runs beside them. `open` makes a lane's work from its
     partition and a function (topic, key) -> partition of the topics written; `waiting_for` names what besides lanes the
@@ -68,6 +82,7 @@ class Plan:
     writes: tuple[str, ...]
     open: Callable[[int, Callable[[str, bytes], int]], Work]
     rebuilds: bool = False
+    recalls: str | None = None
     views: tuple[View, ...] = ()
     background: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
     waiting_for: Callable[[], list[str]] = list
@@ -148,8 +163,26 @@ class Lane:
         self._work.resume(committed.metadata, self._sender.count(self._plan.topic))
         if self._plan.rebuilds and self.position > begin:
             with metrics.LANE_REBUILD.labels(self._plan.service).time():
-                await self._rebuild(begin, self.position)
+                await self._rebuild(max(begin, await self._recall()), self.position)
         self._reader.seek(self.position)
+
+    async def _recall(self) -> int:
+        """Take the state back from its checkpoints; returns the first record that they do not reflect."""
+        since_ms = self._work.recalls()
+        if self._plan.recalls is None or since_ms is None:
+            return 0
+        reader = Reader(self._settings, self._plan.recalls, self._partition)
+        try:
+            await self._retry(reader.start)
+            end = await reader.end()
+            reader.seek(await reader.since(since_ms))
+            while await reader.position() < end:
+                self._tick()
+                records = await reader.fetch(RECALL_RECORDS, FETCH_WAIT_MS)
+                await self._shell.in_thread(self._work.recall, records)
+        finally:
+            await reader.stop()
+        return self._work.recalled()
 
     async def _rebuild(self, begin: int, end: int) -> None:
         """Replay what was decided before, without emitting."""

@@ -342,6 +342,19 @@ class Campaign(msgspec.Struct, frozen=True, kw_only=True):
     confirmed: bool = False
 
 
+class Checkpoint(msgspec.Struct, frozen=True, kw_only=True):
+    """A piece of a lane's state: the value of `dm.memory`. It reflects every record of its partition before `offset`.
+
+    The pieces of one `generation` are whole together; `state` is read by classify alone.
+    """
+
+    v: int
+    offset: int
+    state: bytes
+    generation: int = 0
+    piece: str = ""
+
+
 class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     """What reviews left of a sender: the value of `dm.standing`. Times 0: not so; each ends at its `_until_ms`.
 

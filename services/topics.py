@@ -70,7 +70,7 @@ TOPICS: dict[str, Topic] = {
         Topic(SIGHTINGS, "none, placed by fingerprint", "cold messages by fingerprint, packed", 2 * DAY_MS),
         Topic(CAMPAIGNS, "campaign", "live campaigns", None),
         Topic(STANDING, "sender", "strikes, blocks, trust, exempt pairs", None),
-        Topic(MEMORY, "partition/bucket", "checkpoints of classify's lanes", None),
+        Topic(MEMORY, "partition/slot/piece", "checkpoints of classify's lanes", None),
         Topic(CONTROL, "mode", "the switch that puts every tenant in shadow", None),
         Topic(AUDIT, "actor", "who changed what, and why", 365 * DAY_MS),
         Topic(DEAD_LETTER, "as received", "what could not be used, as it came", 14 * DAY_MS),

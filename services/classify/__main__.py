@@ -11,6 +11,7 @@ import uvloop
 
 from services import codec, metrics
 from services.classify.campaign_window import LiveCampaigns
+from services.classify.checkpoint import Reading, Writer
 from services.classify.scorer import ModelFolder, Scorer
 from services.classify.stage import SERVICE, Batch, Locate, State, classify, read, remember
 from services.errors import BadRecord, BadSetup
@@ -18,9 +19,9 @@ from services.kafka import View
 from services.lane import Plan, Service, Work
 from services.observe import event
 from services.process import launch
-from services.records import Campaign, Inbound, Output
+from services.records import Campaign, Checkpoint, Inbound, Output
 from services.settings import Settings
-from services.topics import CAMPAIGNS, DEAD_LETTER, MESSAGES, SCORES, SIGHTINGS
+from services.topics import CAMPAIGNS, DEAD_LETTER, MEMORY, MESSAGES, SCORES, SIGHTINGS
 
 POLL_SECONDS = 2.0
 
@@ -74,25 +75,64 @@ class Campaigns:
 
 @dataclass(slots=True)
 class Classify(Work):
-    """A lane's work: the stage, its state, and the counting around it."""
+    """A lane's work: the stage, its state with its checkpoints, and the counting around it.
+
+    `max_bytes`: for windows and conversations, if the process had this lane alone.
+    """
 
     partition: int
     model: Model
     campaigns: Campaigns
     locate: Locate
-    state: State = field(default_factory=State)
+    max_bytes: int
+    state: State = field(init=False)
+    writer: Writer = field(init=False)
+    reading: Reading | None = None
+
+    def resume(self, metadata: str, lanes: int) -> None:
+        self.max_bytes //= lanes
+        self.state, self.writer = State.bounded(self.max_bytes), Writer(self.partition)
+        if metadata.isdecimal():
+            self.reading = Reading(int(metadata))
+
+    def metadata(self) -> str:
+        return str(self.writer.whole or "")
+
+    def recalls(self) -> int | None:
+        return self.reading.generation - 1 if self.reading else None
+
+    def recall(self, records: Sequence[Inbound]) -> None:
+        for record in records:
+            if self.reading is not None and record.value is not None:
+                try:
+                    self.reading.take(codec.decode(record.value, Checkpoint), self.state)
+                except BadRecord as bad:
+                    event(log, "checkpoint_ignored", logging.ERROR, why=bad.fault.value, offset=record.offset)
+
+    def recalled(self) -> int:
+        if self.reading is not None and self.reading.is_whole:
+            self.writer.whole = self.reading.generation
+            event(log, "state_recalled", partition=self.partition, offset=self.reading.begin)
+            return self.reading.begin
+        event(log, "state_not_recalled", logging.WARNING, partition=self.partition)
+        self.state = State.bounded(self.max_bytes)
+        return 0
 
     def replay(self, records: Sequence[Inbound]) -> None:
         for record in records:
+            self.state.at(record.offset)
             try:
                 remember(read(record), self.state)
             except BadRecord:
                 continue  # it was dead-lettered when it was first read
 
     def run(self, records: Sequence[Inbound], now_ms: int) -> list[Output]:
+        self.state.go_on()
+        # Before the batch: what it reflects is committed by now, whatever becomes of the batch.
+        pieces = list(self.writer.due(self.state, records[0].offset, now_ms))
         batch = classify(records, self.state, self.model.scorer, self.campaigns.live.find, self.locate, now_ms)
         self._count(batch)
-        return batch.outputs
+        return batch.outputs + pieces
 
     def _count(self, batch: Batch) -> None:
         metrics.DUPLICATES.inc(batch.duplicates)
@@ -110,14 +150,15 @@ def service(settings: Settings) -> Service:
     model, campaigns = Model(ModelFolder(settings.model)), Campaigns()
 
     def open_lane(partition: int, locate: Locate) -> Classify:
-        return Classify(partition, model, campaigns, locate)
+        return Classify(partition, model, campaigns, locate, settings.memory_mb * 1_000_000)
 
     plan = Plan(
         SERVICE,
         MESSAGES,
-        (SCORES, SIGHTINGS, DEAD_LETTER),
+        (SCORES, SIGHTINGS, DEAD_LETTER, MEMORY),
         open_lane,
         rebuilds=True,
+        recalls=MEMORY,
         views=(View(settings, CAMPAIGNS, campaigns.apply),),
         background=(model.watch,),
         waiting_for=model.missing,

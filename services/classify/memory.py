@@ -3,7 +3,6 @@
 Keys are 64-bit hashes of scoped ids, so that an entry costs the same whatever the platform's ids look like.
 """
 
-from collections import OrderedDict
 from dataclasses import dataclass, field
 from struct import Struct
 
@@ -16,12 +15,14 @@ DAY_MS = 24 * 3_600_000
 MEMORY_MS = 90 * DAY_MS
 # Until the memory is this old, a pair that it does not know may still have talked before.
 YOUNG_MS = 14 * DAY_MS
-REPEAT_S = 3600
+MINUTE_S = 60
+REPEAT_S = 60 * MINUTE_S
 DEFAULT_BYTES = 192 * 1024 * 1024
 MAX_WRITERS = 8
-MAX_SEEN = 2_000_000
+MAX_SEEN = 4_000_000
 
 _WRITER = Struct("<Qqq")
+_SEEN = Struct("<QI")
 
 
 def key_of(scoped_id: str) -> int:
@@ -89,30 +90,47 @@ class Memory:
 
 @dataclass(slots=True)
 class Seen:
-    """Events of the last hour of lane time. Values are seconds, one shared object each, to keep an entry small."""
+    """Events of the last hour of lane time. Values are seconds, one shared object each, to keep an entry small.
+
+    A minute's events are forgotten together, and never change once it is over.
+    """
 
     _second: int = 0
-    _events: OrderedDict[int, int] = field(default_factory=OrderedDict)
+    _events: dict[int, int] = field(default_factory=dict)
+    _minutes: dict[int, list[int]] = field(default_factory=dict)
 
     def repeat(self, message: Message, high_ms: int) -> bool:
         """Whether this event and revision was seen within the hour before `high_ms`, the lane's highest event time."""
-        second = high_ms // 1000
-        if second != self._second:
-            self._second = second
-            self._forget(second - REPEAT_S)
+        if high_ms // 1000 != self._second:
+            self._advance(high_ms // 1000)
         event = key_of(f"{scoped(message.tenant, message.platform, message.event_id)}\n{message.revision}")
-        if event in self._events:
+        known = self._events.get(event)
+        if known is not None and known >= self._second - REPEAT_S:
             return True
         self._events[event] = self._second
-        if len(self._events) > MAX_SEEN:
-            del self._events[next(iter(self._events))]
+        self._minutes[self._second // MINUTE_S].append(event)
         return False
 
-    def _forget(self, before_s: int) -> None:
-        old = []
-        for event, second in self._events.items():
-            if second >= before_s:
-                break
-            old.append(event)
-        for event in old:
-            del self._events[event]
+    def packed(self, minute: int) -> bytes:
+        """The events of a minute, for a checkpoint."""
+        events = ((event, self._events.get(event, 0)) for event in self._minutes.get(minute, ()))
+        return b"".join(_SEEN.pack(event, second) for event, second in events if second // MINUTE_S == minute)
+
+    def load(self, packed: bytes) -> None:
+        """Take up the events of a minute; minutes in any order."""
+        seconds: dict[int, int] = {}
+        for event, second in _SEEN.iter_unpack(packed):
+            self._events[event] = seconds.setdefault(second, second)
+            self._minutes.setdefault(second // MINUTE_S, []).append(event)
+        self._minutes = dict(sorted(self._minutes.items()))
+        self._second = max(self._second, *seconds, 0)
+
+    def _advance(self, second: int) -> None:
+        self._second = second
+        self._minutes.setdefault(second // MINUTE_S, [])
+        while len(self._events) > MAX_SEEN or next(iter(self._minutes)) < (second - REPEAT_S) // MINUTE_S:
+            minute = next(iter(self._minutes))
+            for event in self._minutes.pop(minute):
+                if self._events.get(event, second) // MINUTE_S == minute:
+                    del self._events[event]
+            self._minutes.setdefault(second // MINUTE_S, [])

@@ -4,7 +4,6 @@ Rows lie in buckets by their keys. A bucket knows only its own: which rows leave
 it, and so neither on batching nor on a restart, and a checkpoint can take it by itself.
 """
 
-from collections.abc import Iterator
 from struct import Struct
 
 BUCKETS = 1024
@@ -17,20 +16,32 @@ MOMENT = Struct(">q")
 """How every row begins: the milliseconds of its last message, so that rows compare by them."""
 
 _MASK = BUCKETS - 1
+_ROW = Struct("<QI")
 
 
 class Shelf:
-    """Rows of bytes, at most about `max_bytes` of them with what they cost beside."""
+    """Rows of bytes, at most about `max_bytes` of them with what they cost beside.
 
-    __slots__ = ("_buckets", "_held", "_most")
+    `offset`: of the record that is taken in, while a log is read again: a bucket that came from a checkpoint holds what
+    was before its own offset already, and does not change by that.
+    """
+
+    __slots__ = ("_buckets", "_floors", "_held", "_most", "offset")
 
     def __init__(self, max_bytes: int) -> None:
         self._buckets: list[dict[int, bytes]] = [{} for _ in range(BUCKETS)]
         self._held = [0] * BUCKETS
+        self._floors: list[int] = []
         self._most = max(max_bytes // BUCKETS, 4 * ROW_BYTES)
+        self.offset = 0
 
     def __len__(self) -> int:
         return sum(map(len, self._buckets))
+
+    @property
+    def held_bytes(self) -> int:
+        """What the rows cost, by our own count."""
+        return sum(self._held)
 
     def get(self, key: int) -> bytes | None:
         return self._buckets[key & _MASK].get(key)
@@ -38,6 +49,8 @@ class Shelf:
     def put(self, key: int, row: bytes) -> None:
         """Set a row. It begins with its `MOMENT`."""
         place = key & _MASK
+        if self._floors and self.offset < self._floors[place]:
+            return
         bucket = self._buckets[place]
         old = bucket.get(key)
         bucket[key] = row
@@ -45,9 +58,24 @@ class Shelf:
         if self._held[place] > self._most:
             self._make_room(place)
 
-    def rows(self, place: int) -> Iterator[tuple[int, bytes]]:
-        """The rows of one bucket."""
-        return iter(self._buckets[place].items())
+    def packed(self, place: int) -> bytes:
+        """The rows of one bucket, for a checkpoint."""
+        return b"".join(part for key, row in self._buckets[place].items() for part in (_ROW.pack(key, len(row)), row))
+
+    def load(self, place: int, packed: bytes, offset: int) -> None:
+        """Fill a bucket from a checkpoint that reflects every record before `offset`."""
+        self._floors = self._floors or [0] * BUCKETS
+        self._floors[place] = offset
+        bucket, begin = self._buckets[place], 0
+        while begin < len(packed):
+            key, size = _ROW.unpack_from(packed, begin)
+            begin += _ROW.size + size
+            bucket[key] = packed[begin - size : begin]
+        self._held[place] = len(packed) + len(bucket) * (ROW_BYTES - _ROW.size)
+
+    def go_on(self) -> None:
+        """The log was read again as far as it was taken in."""
+        self._floors = []
 
     def _make_room(self, place: int) -> None:
         bucket = self._buckets[place]

@@ -25,6 +25,7 @@ from services.classify.behaviour import (
 )
 from services.classify.fingerprint import Prints, prints
 from services.classify.memory import Memory, Seen, key_of
+from services.classify.shelf import Shelf
 from services.classify.text import hosts
 from services.deadletter import dead_letter
 from services.errors import BadRecord, Fault
@@ -94,6 +95,20 @@ class State:
     windows: Windows = field(default_factory=Windows)
     seen: Seen = field(default_factory=Seen)
     high_ms: int = 0
+
+    @classmethod
+    def bounded(cls, max_bytes: int) -> "State":
+        """A state of at most so many bytes, three in five for windows, the rest for conversations."""
+        return cls(Memory(shelf=Shelf(max_bytes * 2 // 5)), Windows(Shelf(max_bytes * 3 // 5)))
+
+    def at(self, offset: int) -> None:
+        """The record that is taken in next, while a log is read again."""
+        self.memory.shelf.offset = self.windows.shelf.offset = offset
+
+    def go_on(self) -> None:
+        """What comes next was never taken in."""
+        self.memory.shelf.go_on()
+        self.windows.shelf.go_on()
 
 
 @dataclass(frozen=True, slots=True)

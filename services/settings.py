@@ -109,7 +109,7 @@ class Settings(BaseModel):
     batch: int = Field(2000, ge=1, le=20000, description="most records in one batch of a lane")
     pause_ms: int = Field(8, ge=0, le=1000, description="pause of a lane after a transaction, per lane of the process")
     memory_mb: int = Field(
-        400, ge=16, le=100_000, description="megabytes of windows and conversations in one process of classify"
+        440, ge=16, le=100_000, description="megabytes of windows and conversations in one process of classify"
     )
     deadletter_stop: bool = Field(False, description="stop a service that dead-letters past its limit")
 

@@ -2,10 +2,17 @@
 
 import argparse
 
-from services.cli.bench import baseline, habits, latency, pipeline, score
+from services.cli.bench import baseline, habits, latency, memory, pipeline, score
 
-HELP = "measure: scoring, pipeline, latency, against a textbook pipeline; judge simulated traffic"
-BENCHES = {"score": score, "pipeline": pipeline, "latency": latency, "baseline": baseline, "habits": habits}
+HELP = "measure: scoring, pipeline, latency, memory, a textbook pipeline; judge simulated traffic"
+BENCHES = {
+    "score": score,
+    "pipeline": pipeline,
+    "latency": latency,
+    "baseline": baseline,
+    "habits": habits,
+    "memory": memory,
+}
 
 
 def configure(parser: argparse.ArgumentParser) -> None:

@@ -62,7 +62,8 @@ def start_logging(service: str) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    logging.getLogger("services").setLevel(logging.INFO)
+    for ours in ("services", "__main__"):  # a module that is run is not called by its name
+        logging.getLogger(ours).setLevel(logging.INFO)
 
 
 def rest_collector() -> None:

@@ -2,9 +2,9 @@
 
 import argparse
 
-from services.cli.bench import baseline, habits, latency, memory, pipeline, score
+from services.cli.bench import baseline, habits, latency, memory, pipeline, restart, score
 
-HELP = "measure: scoring, pipeline, latency, memory, a textbook pipeline; judge simulated traffic"
+HELP = "measure: scoring, pipeline, latency, memory, restart, a textbook pipeline; judge simulated traffic"
 BENCHES = {
     "score": score,
     "pipeline": pipeline,
@@ -12,6 +12,7 @@ BENCHES = {
     "baseline": baseline,
     "habits": habits,
     "memory": memory,
+    "restart": restart,
 }
 
 

@@ -33,7 +33,7 @@ def run(args: argparse.Namespace) -> int:
     total = args.senders * args.messages
     console = Console(stderr=True)
     for number in track(range(total), "writing", console=console, disable=not console.is_terminal):
-        taken = _message(number, total, args.senders)
+        taken = message(number, total, args.senders)
         if is_new(taken, state):
             observe(taken, state)
     held = state.windows.shelf.held_bytes + state.memory.shelf.held_bytes
@@ -58,14 +58,14 @@ def run(args: argparse.Namespace) -> int:
     return 1 if held > configured.memory_mb * 1_050_000 else 0
 
 
-def _message(number: int, total: int, senders: int) -> Message:
+def message(number: int, total: int, senders: int, name: str | None = None, at_ms: int | None = None) -> Message:
     """Everybody in turn, two in three to somebody that wrote before, spread over a day."""
-    at_ms = START_MS + number * DAY_MS // total
+    at_ms = START_MS + number * DAY_MS // total if at_ms is None else at_ms
     sender = number % senders
     one, other = f"u-{sender}", f"u-{(sender * 7 + number // senders * 13 + 1) % senders}"
     return Message(
         v=VERSION,
-        event_id=f"e-{number}",
+        event_id=name or f"e-{number}",
         sender_id=one,
         recipient_id=other,
         recipients=(other,),

@@ -19,6 +19,8 @@ from services.settings import Settings
 
 PORTS = {"ingest": 9101, "classify": 9102, "action": 9103, "campaigns": 9104, "casebook": 9105}
 STALL_SECONDS = 30.0
+# The longest text that a command may give, each letter escaped, is 3 MiB.
+MAX_BODY_BYTES = 4 * 1024 * 1024
 
 log = logging.getLogger(__name__)
 
@@ -112,7 +114,7 @@ def application(health: Health) -> web.Application:
     async def readyz(_: web.Request) -> web.Response:
         return _answer(health.ready())
 
-    app = web.Application()
+    app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
     return app
 

@@ -95,9 +95,9 @@ class Casebook:
 
     async def _expire(self) -> None:
         while True:
-            await asyncio.sleep(EXPIRY_SECONDS)
             await self._in_thread(self.cases.expire, _now_ms())
             await self._count()
+            await asyncio.sleep(EXPIRY_SECONDS)
 
     async def _purge(self) -> None:
         while True:

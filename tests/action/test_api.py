@@ -20,7 +20,7 @@ from services.action.api import ROUTES, Api, document
 from services.action.cases import Cases
 from services.action.reviews import review_output
 from services.action.tokens import Tokens, digest, read
-from services.cli import fleet
+from services.cli import fleet, main
 from services.cli.brokers import Broker
 from services.errors import BadSetup, Unavailable
 from services.kafka import Admin, Sender
@@ -239,6 +239,18 @@ def test_a_token_file_is_taken_over_when_it_changes_and_refused_whole_when_wrong
     assert (found.actor, tokens.find("reads")) == ("reads", None)
     path.write_text("[wrong]")
     assert tokens.find("new") == found
+
+
+def test_the_command_makes_a_token_that_is_taken(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["casebook", "token", "--actor", "ana", "--tenant", "a", "--tenant", 'b"', "--scope", "text"]) == 0
+    told = capsys.readouterr()
+    path = tmp_path / "tokens.toml"
+    path.write_text(told.out)
+    secret = told.err.split()[-1]
+    found = Tokens(path).find(secret)
+    assert found is not None
+    assert (found.actor, sorted(found.tenants), list(found.scopes)) == ("ana", ["a", 'b"'], ["text"])
+    assert secret not in told.out
 
 
 def test_a_wrong_token_file_is_refused_with_every_fault(tmp_path: Path) -> None:

@@ -255,6 +255,23 @@ async def mentions(started: Plane, name: bytes) -> set[str]:
 
 
 @pytest.mark.kafka
+async def test_what_nobody_reviewed_is_let_go_where_the_policy_says_so(kafka: Broker, tmp_path: Path) -> None:
+    rules = tmp_path / "policy.toml"
+    rules.write_text('[default]\nthreshold = 0.5\n[tenants.acme]\nexpiry = "allow"\n')
+    month_ago = {"at_s": (NOW_MS - NOON_MS) / 1000 - 31 * 86_400}
+    async with plane("casebook", kafka, tmp_path, DOORMAN_POLICY=str(rules)) as started:
+        over, kept = held(1, tenant="acme", **month_ago), held(2, **month_ago)
+        await started.put(*quarantined(over, kept, held(3)))
+        await counted(started, CaseState.HELD, 3)
+        assert await started.stop() == 0
+        await started.start()
+        assert await counted(started, CaseState.EXPIRED, 2) == {CaseState.HELD: 1, CaseState.EXPIRED: 2}
+        (decision,) = await started.told(DECISIONS, Decision, 1)
+        assert (decision.verdict, decision.cause) == ("allow", "expiry")
+        assert decision.supersedes == over.decision.decision_id
+
+
+@pytest.mark.kafka
 async def test_a_lost_database_is_rebuilt_from_the_topics(kafka: Broker, tmp_path: Path) -> None:
     async with plane("casebook", kafka, tmp_path) as started:
         await started.put(*quarantined(*(held(n, campaign_id="k-1" if n > 7 else None) for n in range(12))))

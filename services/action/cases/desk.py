@@ -82,7 +82,8 @@ class Desk:
     _said: list[Row] = field(default_factory=list)
     _corrections: list[Correction] = field(default_factory=list)
     _corrected_ms: int = 0
-    _standings: dict[str, StandingRow] = field(default_factory=dict)
+    # By key, None: known to have none.
+    _standings: dict[str, StandingRow | None] = field(default_factory=dict)
     # Scoped senders whose standing changed, and when.
     _changed: dict[str, int] = field(default_factory=dict)
 
@@ -326,7 +327,7 @@ class Desk:
         held = self._held(person)
         if held is not None and held.judged_ms <= at_ms:
             self.session.delete(held)
-            self._standings.pop(key(person), None)
+            self._standings[key(person)] = None
         self._changed[person] = at_ms
         self.session.flush()
         written = codec.dumps(person)
@@ -416,14 +417,13 @@ class Desk:
         for start in range(0, len(wanted), PACK):
             pack = wanted[start : start + PACK]
             found = self.session.scalars(select(StandingRow).where(StandingRow.sender.in_(pack)))
-            self._standings |= {row.sender: row for row in found}
+            self._standings |= dict.fromkeys(pack) | {row.sender: row for row in found}
 
     def _held(self, sender: str) -> StandingRow | None:
         name = key(sender)
-        row = self._standings.get(name) or self.session.get(StandingRow, name)
-        if row is not None:
-            self._standings[name] = row
-        return row
+        if name not in self._standings:
+            self._standings[name] = self.session.get(StandingRow, name)
+        return self._standings[name]
 
     def _standing(self, sender: str) -> tuple[StandingRow, Standing]:
         row = self._held(sender)

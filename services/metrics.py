@@ -79,6 +79,11 @@ SIGHTINGS = Counter("doorman_sightings_total", "Sightings taken in by campaigns.
 CAMPAIGNS = Gauge("doorman_campaigns_live", "Campaigns that have not expired.")
 CASES = Counter("doorman_cases_total", "Cases by the state they came to.", ["state"])
 REVIEWS = Counter("doorman_reviews_total", "Reviews taken in, by command and outcome.", ["command", "outcome"])
+API_REQUESTS = Counter(
+    "doorman_api_requests_total",
+    "Requests to casebook's API, by its operation and the status answered.",
+    ["route", "status"],
+)
 OUTBOX = Gauge("doorman_outbox_records", "Records that wait in the database to be published.")
 
 

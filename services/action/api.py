@@ -20,7 +20,7 @@ import msgspec
 from aiohttp import web
 from msgspec import Meta, Struct
 
-from services import codec
+from services import codec, metrics
 from services.action.cases import Case, Cases, CaseState, Filter, Outcome, Reviewed
 from services.action.reviews import review_output
 from services.action.tokens import Scope, Token, Tokens
@@ -263,6 +263,11 @@ class Api:
     async def _guard(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.path in OPEN:
             return await handler(request)
+        answer = await self._guarded(request, handler)
+        metrics.API_REQUESTS.labels(request.match_info.route.name or "unknown", str(answer.status)).inc()
+        return answer
+
+    async def _guarded(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             request[TOKEN] = self._bearer(request)
             return await handler(request)
@@ -274,6 +279,9 @@ class Api:
             return _problem(error.status, error.reason, {"Allow": allowed} if allowed else None)
         except (Unavailable, TimeoutError):
             return _problem(503, PROBLEMS[503])
+        except Exception:
+            log.exception("a request could not be answered")
+            return _problem(500, "a fault of ours; the log tells where")
 
     def _bearer(self, request: web.Request) -> Token:
         kind, _, presented = request.headers.get("Authorization", "").partition(" ")

@@ -14,7 +14,7 @@ from aiohttp import ClientSession
 from aiohttp.test_utils import TestServer
 from hypothesis import HealthCheck, settings
 
-from services import codec
+from services import codec, metrics
 from services import settings as environment
 from services.action.api import ROUTES, Api, document
 from services.action.cases import Cases
@@ -217,6 +217,25 @@ async def test_a_wrong_request_is_refused_with_its_fault(
     async with served(tmp_path) as api:
         status, problem = await api.ask(method, path, data=body)
         assert (status, bool(problem["error"]), api.reviews) == (400, True, [])
+
+
+async def test_a_request_is_counted_by_operation_and_status(tmp_path: Path) -> None:
+    def counted(route: str, status: int) -> float:
+        return float(metrics.API_REQUESTS.labels(route, str(status))._value.get())
+
+    wanted = [("cases", 200), ("cases", 401), ("case", 404), ("unknown", 404)]
+    before = [counted(*one) for one in wanted]
+    async with served(tmp_path) as api:
+        for path, bearer in (("/v1/cases", "all"), ("/v1/cases", None), ("/v1/cases/d-1", "all"), ("/secret", "all")):
+            await api.get(path, bearer)
+    assert [counted(*one) for one in wanted] == [number + 1 for number in before]
+
+
+async def test_a_fault_of_ours_is_told_without_its_words(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    async with served(tmp_path) as api:
+        monkeypatch.setattr(api.cases, "stats", lambda _: 1 / 0)
+        status, problem = await api.get("/v1/stats")
+        assert (status, "division" in problem["error"]) == (500, False)
 
 
 async def test_a_broker_that_is_away_is_said_and_nothing_is_done(tmp_path: Path) -> None:

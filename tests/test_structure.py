@@ -22,7 +22,7 @@ PURE = [
 PURE += [f"ingest/adapters/{name}" for name in ("bluesky", "cloudevents", "discord", "mastodon", "matrix", "slack")]
 PURE += ["ingest/adapters/telegram", "ingest/adapters/x"]
 PURE += ["classify/stage", "classify/behaviour", "classify/memory", "classify/text", "classify/fingerprint"]
-PURE += ["classify/campaign_window", "action/stage", "action/policy", "action/standings"]
+PURE += ["classify/campaign_window", "action/stage", "action/policy", "action/standings", "action/reviews"]
 PURE += ["action/budget", "action/faults", "action/flips", "action/lines"]
 # library -> the modules, or rooms of modules, that may import it
 ONLY = {

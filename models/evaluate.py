@@ -4,6 +4,7 @@ A FILE holds JSON lines with `text` and `label` (auto | legit, or spam | ham), g
 
     --disguised        what is still caught of the automated texts when they are disguised, instead
     --held-out DIR     trains again without each family of public sets, and measures on it, instead
+    --card DIR         measures the first FILE and the public sets of DIR, and writes models/figures.md and its plots
 """
 
 import argparse
@@ -22,7 +23,8 @@ from rich.console import Console
 from rich.table import Table
 from sklearn.metrics import roc_auc_score
 
-from models import data
+from models import card, data
+from models.card import Read, Scores
 from models.data import Pool, Row, Use, public_sets, read_public
 from services.action import policy
 from services.classify.scorer import Scorer
@@ -33,6 +35,10 @@ THRESHOLD = policy.read(ROOT / "deploy" / "policy.toml").default.threshold
 FALSE_POSITIVES = 0.02
 HELD_OUT = ("scamspot_instagram", "tg_spam_samples", "youtube", "sms")
 ROUNDS = 1_000
+HEAD = ("set", "texts", "AUROC (95 %)", "recall at 2 % FP", f"recall at {THRESHOLD}", f"FP at {THRESHOLD}")
+# Sets without a single automated text that are also trained on.
+HAM = ("multidogo_customer_service", "banking77")
+CARD = ROOT / "models"
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,14 +57,18 @@ class Figures:
 
 
 def figures(name: str, rows: Sequence[Row], scorer: Scorer) -> Figures:
-    """Measure one set."""
-    scores = np.array([score.score for score in scorer.score([row.text for row in rows])])
-    auto = np.array([row.auto for row in rows])
+    """Measure both looks on one set."""
+    read = Read.by(scorer, rows)
+    return measured(name, read.auto, read.both)
+
+
+def measured(name: str, auto: NDArray[np.bool_], scores: Scores) -> Figures:
+    """Figures of scores."""
     both = 0 < auto.sum() < len(auto)
     bound = np.quantile(scores[~auto], 1 - FALSE_POSITIVES) if both else 0.0
     return Figures(
         name,
-        len(rows),
+        len(auto),
         (float(roc_auc_score(auto, scores)), *_interval(auto, scores)) if both else None,
         float((scores[auto] > bound).mean()) if both else None,
         float((scores[auto] >= THRESHOLD).mean()) if auto.any() else None,
@@ -84,32 +94,63 @@ def report(scorer: Scorer, folder: Path | None, pool: Pool, console: Console) ->
 
 def show(found: Iterable[Figures], console: Console) -> None:
     """Figures as a table."""
-    table = Table("set", "texts", "AUROC", "recall at 2 % FP", f"recall at {THRESHOLD}", f"FP at {THRESHOLD}")
+    table = Table(*HEAD)
     for one in found:
-        shares = (one.recall_at_2_percent, one.recall, one.false_positives)
-        table.add_row(
-            one.name,
-            f"{one.texts:,}",
-            "" if one.auroc is None else "{:.3f} ({:.3f}-{:.3f})".format(*one.auroc),
-            *("" if share is None else f"{share:.1%}" for share in shares),
-        )
+        table.add_row(*line(one))
     console.print(table)
+
+
+def line(one: Figures) -> tuple[str, ...]:
+    """Figures for people, in the order of `HEAD`."""
+    shares = (one.recall_at_2_percent, one.recall, one.false_positives)
+    auroc = "" if one.auroc is None else "{:.3f} ({:.3f}-{:.3f})".format(*one.auroc)
+    return one.name, f"{one.texts:,}", auroc, *("" if share is None else f"{share:.1%}" for share in shares)
+
+
+def write_card(scorer: Scorer, dev: Path, folder: Path) -> None:
+    """models/figures.md and its plots: `dev` by slices, and the sets of `folder` that may judge."""
+    near = Read.by(scorer, read(dev))
+    sets = [known for known in public_sets() if known.use is not Use.NEITHER and (folder / known.file).exists()]
+    wanted = [known for known in sets if known.use is Use.EVALUATE or known.name in HAM]
+    measured_sets = [Read.by(scorer, read_public(known, folder)) for known in wanted]
+    legitimate = Read.joined([near, *measured_sets])
+    names = [known.name + ("" if known.use is Use.EVALUATE else " (part of it trained on)") for known in wanted]
+    card.precision_recall(near, CARD / "precision-recall.png")
+    card.reliability(near, CARD / "reliability.png")
+    rows = [
+        line(measured(f"{dev.name}, first look alone", near.auto, near.first)),
+        line(measured(f"{dev.name}, both looks", near.auto, near.both)),
+        *(line(measured(name, one.auto, one.both)) for name, one in zip(names, measured_sets, strict=True)),
+    ]
+    mutated = [(name, str(caught), f"{kept:.1%}") for name, caught, kept in disguised(near.rows, scorer)]
+    (CARD / "figures.md").write_text(
+        card.FIGURES.format(
+            threshold=THRESHOLD,
+            sets=card.table(HEAD, rows),
+            slices=card.slices(near, THRESHOLD),
+            scripts=card.scripts(legitimate, THRESHOLD),
+            disguises=card.table(("disguise", "caught without", "still caught"), mutated),
+        ),
+        encoding="utf-8",
+    )
 
 
 def read(path: Path) -> list[Row]:
     """The labelled rows of a file."""
     content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     rows = [json.loads(line) for line in content.splitlines() if line.strip()]
-    return [Row(row["text"], row["label"] in ("auto", "spam"), None, "public", path.name) for row in rows]
+    return [
+        Row(row["text"], row["label"] in ("auto", "spam"), row.get("category"), "public", path.name) for row in rows
+    ]
 
 
 def disguised(rows: Sequence[Row], scorer: Scorer) -> Iterable[tuple[str, int, float]]:
     """For each disguise: its name, the automated texts caught without it, the share of them still caught with it."""
     texts = [row.text for row in rows if row.auto]
-    caught = [text for text, score in zip(texts, scorer.score(texts), strict=True) if score.score >= THRESHOLD]
+    caught = [text for text, score in zip(texts, scorer.both(texts), strict=True) if score.score >= THRESHOLD]
     for name, change in DISGUISES.items():
         changed = [change(text, random.Random(place)) for place, text in enumerate(caught)]
-        still = [score.score >= THRESHOLD for score in scorer.score(changed)]
+        still = [score.score >= THRESHOLD for score in scorer.both(changed)]
         yield name, len(caught), sum(still) / max(1, len(still))
 
 
@@ -162,6 +203,7 @@ def main() -> int:
     parser.add_argument("files", nargs="*", type=Path, metavar="FILE")
     parser.add_argument("--model", type=Path, default=ROOT / "models" / "shipped", metavar="DIR")
     parser.add_argument("--disguised", action="store_true", help="what is still caught of disguised texts")
+    parser.add_argument("--card", type=Path, metavar="DIR", help="folder of public sets: write the card's figures")
     parser.add_argument("--held-out", type=Path, metavar="DIR", help="folder of public sets: train without each family")
     args = parser.parse_args()
     if not args.files and not args.held_out:
@@ -171,7 +213,9 @@ def main() -> int:
         _print(console, ("held out", "texts", "AUROC"), held_out(args.held_out), "{:.3f}")
         return 0
     scorer = Scorer.load(args.model)
-    if args.disguised:
+    if args.card:
+        write_card(scorer, args.files[0], args.card)
+    elif args.disguised:
         rows = [row for path in args.files for row in read(path)]
         _print(console, ("disguise", "caught without", "still caught"), disguised(rows, scorer), "{:.1%}")
     else:

@@ -10,20 +10,18 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from models import second
 from models.data import Pool
-from models.network import HIDDEN, Floats, Network
+from models.network import Floats, Network
+from models.second import IR, OPSET
 from services.classify.scorer import LABELS, MANIFEST, Scorer
 from services.classify.text import SPEC
 
 if TYPE_CHECKING:
     from models.train import Trained
 
-# Read by every onnxruntime since 1.17.
-OPSET, IR = 17, 9
 # A text without a known n-gram has length 0; this keeps the division defined.
 TINY = 1e-6
-# A row of the table: hidden units, and idf².
-COLUMNS = HIDDEN + 1
 # Standard deviations of a column that its largest number stands for.
 CUT = 12.0
 EXPLAIN_FROM = 0.2
@@ -56,6 +54,8 @@ def write(folder: Path, trained: "Trained", pool: Pool, seed: int, prior: float)
     for name, content in zip(graphs, written, strict=True):
         (folder / name).write_bytes(content)
     manifest = _manifest(Scorer(*written), trained, pool, seed, prior)
+    if trained.second:
+        manifest["second"] = second.described(folder, trained.second, GOLDEN)
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=1) + "\n", encoding="utf-8")
 
 
@@ -89,15 +89,13 @@ def _golden(scorer: Scorer) -> list[dict[str, Any]]:
 
 
 def _table(network: Network, idf: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """[rows, COLUMNS]: what a feature adds to each hidden unit, before the division by the length, and to length²; and
-    the unit of each column. Eight bits keep the table in a core's cache, and sums of whole numbers are exact."""
-    exact = np.zeros((SPEC.rows, COLUMNS), dtype=np.float32)
-    exact[:, :HIDDEN] = network.embedding * idf[:, None]
-    exact[:, HIDDEN] = idf**2
+    """[rows, hidden + 1]: what a feature adds to each hidden unit, before the division by the length, and to length²;
+    and the unit of each column. Eight bits keep it in a core's cache, and sums of whole numbers are exact."""
+    exact = np.column_stack([network.embedding * idf[:, None], idf**2])
     exact[0] = 0
     largest = np.abs(exact).max(axis=0)
     # A few rows lie far outside; cutting them off is a smaller error than a coarser unit for all.
-    largest[:HIDDEN] = np.minimum(largest[:HIDDEN], CUT * exact[:, :HIDDEN].std(axis=0))
+    largest[:-1] = np.minimum(largest[:-1], CUT * exact[:, :-1].std(axis=0))
     units = (largest / 127).astype(np.float32)
     return np.clip(np.rint(exact / units), -127, 127).astype(np.int8), units
 
@@ -105,6 +103,7 @@ def _table(network: Network, idf: Floats) -> tuple[NDArray[np.int8], Floats]:
 def _graph(network: Network, idf: Floats, calibration: tuple[float, float]) -> onnx.ModelProto:
     """Gathered rows summed line by line and then text by text, over their length; the network; calibrated."""
     slope, intercept = calibration
+    hidden, labels = network.heads.shape
     table, units = _table(network, idf)
     constants = {
         "table": table,
@@ -112,14 +111,14 @@ def _graph(network: Network, idf: Floats, calibration: tuple[float, float]) -> o
         "hidden_bias": network.hidden_bias,
         "heads": network.heads * np.float32(slope),
         "bias": network.bias * np.float32(slope) + np.float32(intercept),
-        "pull_of_units": network.heads[:, 0] * np.float32(slope) * units[:HIDDEN],
+        "pull_of_units": network.heads[:, 0] * np.float32(slope) * units[:hidden],
         "zero": np.zeros(1, dtype=np.float32),
         "tiny": np.array([TINY], dtype=np.float32),
         "none": np.zeros((0, 0), dtype=np.float32),
         "at_0": np.array([0], dtype=np.int64),
         "at_1": np.array([1], dtype=np.int64),
-        "at_length": np.array([HIDDEN], dtype=np.int64),
-        "at_end": np.array([HIDDEN + 1], dtype=np.int64),
+        "at_length": np.array([hidden], dtype=np.int64),
+        "at_end": np.array([hidden + 1], dtype=np.int64),
         "last": np.array([-1], dtype=np.int64),
     }
     value = helper.make_tensor_value_info
@@ -129,11 +128,11 @@ def _graph(network: Network, idf: Floats, calibration: tuple[float, float]) -> o
         [
             value("rows", TensorProto.INT32, ["lines", SPEC.width]),
             value("owners", TensorProto.INT64, ["lines", 1]),
-            value("empty", TensorProto.FLOAT, ["texts", COLUMNS]),
+            value("empty", TensorProto.FLOAT, ["texts", hidden + 1]),
             value("explain", TensorProto.BOOL, []),
         ],
         [
-            value("probabilities", TensorProto.FLOAT, ["texts", network.heads.shape[1]]),
+            value("probabilities", TensorProto.FLOAT, ["texts", labels]),
             value("parts", TensorProto.FLOAT, ["p", "q"]),
         ],
         [numpy_helper.from_array(np.ascontiguousarray(constant), name) for name, constant in constants.items()],

@@ -1,6 +1,6 @@
 """A small network over hashed n-grams, trained with Adam on sparse vectors. Plain numpy: one seed, the same numbers.
 
-    hidden = relu(vector @ embedding + hidden_bias)        15 units
+    hidden = relu(vector @ embedding + hidden_bias)
     logits = hidden @ heads + bias
 
 Two things keep it from learning an author's style by heart: half of the features are left out of each reading of a text
@@ -16,7 +16,6 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-HIDDEN = 15
 BATCH = 512
 RATE = 2e-3
 DROPPED = 0.5
@@ -24,7 +23,7 @@ DROPPED = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """`embedding` [rows, HIDDEN], `hidden_bias` [HIDDEN], `heads` [HIDDEN, labels], `bias` [labels]."""
+    """`embedding` [rows, hidden], `hidden_bias` [hidden], `heads` [hidden, labels], `bias` [labels]."""
 
     embedding: Floats
     hidden_bias: Floats
@@ -53,6 +52,7 @@ class Task:
 class Recipe:
     """How a network is trained. `show`: turns the numbers of the epochs into themselves, and may show progress."""
 
+    hidden: int = 7
     epochs: int = 7
     smoothing: float = 0.05
     show: Callable[[Iterable[int]], Iterable[int]] = iter
@@ -63,14 +63,14 @@ def fit(task: Task, seed: int, recipe: Recipe = Recipe()) -> Network:
     random = np.random.default_rng(seed)
     used = np.flatnonzero(np.asarray(task.vectors.sum(axis=0)).ravel())
     compact = Task(task.vectors[:, used].tocsr(), _smooth(task.targets, recipe.smoothing), task.weights)
-    parameters = _initial(random, len(used), task.targets.shape[1])
+    parameters = _initial(random, len(used), recipe.hidden, task.targets.shape[1])
     adam = _Adam(parameters, recipe.epochs * -(-len(task.targets) // BATCH))
     for _ in recipe.show(range(recipe.epochs)):
         order = random.permutation(len(task.targets))
         for start in range(0, len(order), BATCH):
             batch = compact.take(order[start : start + BATCH])
             adam.step(_gradients(parameters, batch, random))
-    embedding = np.zeros((task.vectors.shape[1], HIDDEN), dtype=np.float32)
+    embedding = np.zeros((task.vectors.shape[1], recipe.hidden), dtype=np.float32)
     embedding[used] = parameters[0]
     return Network(embedding, *parameters[1:])
 
@@ -79,12 +79,12 @@ def _smooth(targets: Floats, smoothing: float) -> Floats:
     return targets * np.float32(1 - 2 * smoothing) + np.float32(smoothing)
 
 
-def _initial(random: np.random.Generator, rows: int, labels: int) -> list[Floats]:
+def _initial(random: np.random.Generator, rows: int, hidden: int, labels: int) -> list[Floats]:
     def glorot(inputs: int, outputs: int) -> Floats:
         bound = np.sqrt(6 / (inputs + outputs))
         return random.uniform(-bound, bound, (inputs, outputs)).astype(np.float32)
 
-    return [glorot(rows, HIDDEN), np.zeros(HIDDEN, np.float32), glorot(HIDDEN, labels), np.zeros(labels, np.float32)]
+    return [glorot(rows, hidden), np.zeros(hidden, np.float32), glorot(hidden, labels), np.zeros(labels, np.float32)]
 
 
 def _gradients(parameters: list[Floats], batch: Task, random: np.random.Generator) -> list[Floats]:

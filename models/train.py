@@ -20,16 +20,16 @@ from rich.console import Console
 from rich.progress import track
 from sklearn.linear_model import LogisticRegression
 
-from models import data, evaluate, export, network
+from models import data, evaluate, export, network, second
 from models.data import Pool, Row
 from models.network import Floats, Network, Recipe, Task
-from services.classify.scorer import LABELS, Scorer
+from services.classify.scorer import LABELS, Encoder, Scorer
 from services.classify.text import SPEC, features
 from services.errors import BadSetup
 
 PRIOR = 0.05
 FOLDS = 4
-KINDS_EPOCHS = 25
+KINDS_HIDDEN, KINDS_EPOCHS = 31, 25
 # An n-gram of a single text says nothing of others.
 MIN_TEXTS = 2
 # Texts whose features are counted at once.
@@ -40,12 +40,14 @@ console = Console(stderr=True)
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """`idf` [rows], a network for `auto` and one for kinds, slope and intercept of `auto` to its logit at `PRIOR`."""
+    """`idf` [rows]; a network for `auto` and one for kinds; slope and intercept of `auto` to its logit at `PRIOR`;
+    the second look, if there is one."""
 
     idf: Floats
     auto: Network
     kinds: Network
     calibration: tuple[float, float]
+    second: Encoder | None
 
 
 def main() -> int:
@@ -57,7 +59,8 @@ def main() -> int:
     args = parser.parse_args()
     try:
         pool = read(args.data, args.seed)
-        export.write(args.out, train(pool, args.seed), pool, args.seed, PRIOR)
+        trained = train(pool, second.found(args.out), args.seed)
+        export.write(args.out, trained, pool, args.seed, PRIOR)
         evaluate.report(Scorer.load(args.out), args.data, pool, console)
     except BadSetup as error:
         console.print(str(error), style="red", markup=False)
@@ -75,14 +78,14 @@ def read(folder: Path | None, seed: int) -> Pool:
     return pool
 
 
-def train(pool: Pool, seed: int) -> Trained:
-    """Networks, calibrated."""
+def train(pool: Pool, encoder: Encoder | None, seed: int) -> Trained:
+    """Networks, calibrated; `encoder`: the second look that is to stand beside them."""
     counts = bag([row.text for row in pool.rows])
     idf = rarity(counts)
     given = task(pool.rows, counts, idf)
     auto = network.fit(given, seed, Recipe(show=_shown("auto")))
-    kinds = network.fit(kinds_task(pool.rows, given), seed, Recipe(KINDS_EPOCHS, 0.0, _shown("kinds")))
-    return Trained(idf, auto, kinds, _calibrate(pool.rows, given, seed))
+    kinds = network.fit(kinds_task(pool.rows, given), seed, Recipe(KINDS_HIDDEN, KINDS_EPOCHS, 0.0, _shown("kinds")))
+    return Trained(idf, auto, kinds, _calibrate(pool.rows, _unseen(pool.rows, given, seed)), encoder)
 
 
 def task(rows: list[Row], counts: sparse.csr_matrix, idf: Floats) -> Task:
@@ -130,34 +133,44 @@ def scaled(counts: sparse.csr_matrix, idf: Floats) -> sparse.csr_matrix:
     return sparse.csr_matrix(sparse.diags(1 / length) @ counts @ sparse.diags(idf))
 
 
-def _calibrate(rows: list[Row], given: Task, seed: int) -> tuple[float, float]:
-    """Slope and intercept of `auto`, from texts of files that the network had not seen.
-
-    Our imagined rows give their label away by their author's style, so the automated side is `realform` alone. The
-    other side is half `realform` and half public sets, because most of what people write looks like no pitch at all.
-    Kinds are taken as they are: their shares among automated messages are those of the corpus.
-    """
+def _unseen(rows: list[Row], given: Task, seed: int) -> Floats:
+    """Raw logits [rows] of those in `realform` and of legitimate public ones, each from a network that had not seen any
+    of its file; NaN for the others."""
     files = sorted({row.file for row in rows if row.part in ("realform", "public")})
     fold = np.array([files.index(row.file) % FOLDS if row.file in files else -1 for row in rows])
     judges = np.array([row.part == "realform" or (row.part == "public" and not row.auto) for row in rows])
-    logits = np.zeros(len(rows), dtype=np.float32)
+    logits = np.full(len(rows), np.nan, dtype=np.float32)
     for number in range(FOLDS):
         kept, held = np.flatnonzero(fold != number), np.flatnonzero((fold == number) & judges)
         judge = network.fit(given.take(kept), seed, Recipe(show=_shown(f"calibration {number + 1}/{FOLDS}")))
         logits[held] = judge.logits(given.vectors[held])[:, 0]
+    return logits
+
+
+def _calibrate(rows: list[Row], logits: Floats) -> tuple[float, float]:
+    """Slope and intercept of `auto` to its logit at `PRIOR`, from texts of files that a network had not seen.
+
+    Our imagined rows give their label away by their author's style, so the automated side is `realform` alone.
+    Kinds are taken as they are: their shares among automated messages are those of the corpus.
+    """
+    judges = np.flatnonzero(~np.isnan(logits))
+    judged = [rows[place] for place in judges]
+    curve = LogisticRegression(C=1e9)
+    curve.fit(logits[judges, None], [row.auto for row in judged], sample_weight=_as_in_life(judged))
+    return float(curve.coef_[0, 0]), float(curve.intercept_[0])
+
+
+def _as_in_life(rows: list[Row]) -> NDArray[np.float64]:
+    """Weights that make `PRIOR` of the rows automated. Of the others half are public ones, if there are any: most of
+    what people write looks like no pitch at all."""
+    auto = np.array([row.auto for row in rows])
     public = np.array([row.part == "public" for row in rows])
-    return _platt(logits[judges], given.targets[judges, 0] > 0, public[judges])
-
-
-def _platt(logits: Floats, auto: NDArray[np.bool_], public: NDArray[np.bool_]) -> tuple[float, float]:
-    """Slope and intercept to the logit at `PRIOR`, whatever the proportions of the rows."""
-    weights = np.zeros(len(logits))
+    weights = np.zeros(len(rows))
     weights[auto] = PRIOR / auto.sum()
     sides = [side for side in (~auto & ~public, ~auto & public) if side.any()]
     for side in sides:
         weights[side] = (1 - PRIOR) / len(sides) / side.sum()
-    curve = LogisticRegression(C=1e9).fit(logits[:, None], auto, sample_weight=weights * len(logits))
-    return float(curve.coef_[0, 0]), float(curve.intercept_[0])
+    return weights * len(rows)
 
 
 if __name__ == "__main__":

@@ -516,6 +516,12 @@ class Suspicious:
     def score(self, texts: Sequence[str]) -> list[Text]:
         return [Text(0.999) for _ in texts]
 
+    def unsure(self, first: float) -> bool:
+        return False
+
+    def again(self, text: str, first: float) -> Text:
+        raise AssertionError("it is never unsure")
+
 
 def pipeline(*inbound: Record) -> Iterator[list[Output]]:
     """The outputs of the three stages, one list each."""

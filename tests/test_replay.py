@@ -102,12 +102,12 @@ follow_thanks = 3.0
     [
         (
             "any",
-            "Our weekly letter is out: five reads on spring seeds. Read it: https://g.example/42 Unsubscribe",
+            "Our newsletter is out! Grab the free spring guide and subscribe here: https://g.example/42",
             True,
         ),
         (
             "gardeners",
-            "Our weekly letter is out: five reads on spring seeds. Read it: https://g.example/42 Unsubscribe",
+            "Our newsletter is out! Grab the free spring guide and subscribe here: https://g.example/42",
             False,
         ),
         ("any", "Thanks for the follow, have a great day :)", False),

@@ -5,6 +5,8 @@
                     empty float32 [texts, columns], explain bool -> probabilities float32 [texts, 1], and parts
                     [lines, width]: what each feature adds to the logit of the score (empty unless `explain`)
     kinds.onnx      the same for the kinds, given that a text is automated: probabilities [texts, kinds]
+    second.onnx     the second look, if there is one: tokens int64 [length] of one text -> logit float32 [1]
+    tokenizer.json  how a folded text becomes tokens
 
 A score depends on its text alone: features are summed as whole numbers, which is exact in any order, and nothing in the
 graph crosses texts.
@@ -13,6 +15,7 @@ graph crosses texts.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from hashlib import sha256
+from math import exp, log
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -20,14 +23,17 @@ import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from tokenizers import Tokenizer
 
-from services.classify.text import SPEC, Grams, Pieces, exactly, features, pieces
+from services.classify.text import SPEC, Grams, Pieces, exactly, features, fold, pieces, visible
 from services.errors import BadSetup
 from services.records import Kind
 
 MANIFEST: Final = "manifest.json"
 LABELS: Final = ("auto", *(kind.value for kind in Kind))
 TOLERANCE = 1e-4
+# Processors round the encoder's products in different orders.
+LOGIT_TOLERANCE = 0.1
 # Below this score no kind is asked for.
 MIN_LABEL = 0.05
 MAX_SPANS = 5
@@ -67,6 +73,31 @@ class Training(_Part):
     sets: tuple[str, ...]
 
 
+class GoldenLogit(_Part):
+    """A text and what the encoder said of it when the model was made."""
+
+    text: str
+    logit: float
+
+
+class SecondLook(_Part):
+    """An encoder that re-reads what the first look is unsure of.
+
+    `band`: from and up to which first score; `sha256`: of the .onnx file and the tokenizer, one after the other;
+    `head`, `tail`: tokens that are read of a text; `weights`: of 1, the logit of the first score and the encoder's
+    logit, their sum being the logit of the score.
+    """
+
+    file: Annotated[str, Field(pattern=r"^[\w.-]+\.onnx$")]
+    tokenizer: Annotated[str, Field(pattern=r"^[\w.-]+\.json$")]
+    sha256: Digest
+    band: tuple[Probability, Probability]
+    head: Annotated[int, Field(gt=0)]
+    tail: Annotated[int, Field(ge=0)]
+    weights: tuple[float, float, float]
+    golden: Annotated[tuple[GoldenLogit, ...], Field(min_length=1)]
+
+
 class Manifest(_Part):
     """manifest.json. `calibration`: slope and intercept from the raw logit of `auto` to its logit at `prior`; `sha256`:
     of the .onnx files, one after the other in the order named here."""
@@ -75,7 +106,7 @@ class Manifest(_Part):
     version: Annotated[str, Field(min_length=1, max_length=64)]
     first: Annotated[str, Field(pattern=r"^[\w.-]+\.onnx$")]
     kinds: Annotated[str, Field(pattern=r"^[\w.-]+\.onnx$")]
-    second: None
+    second: SecondLook | None
     sha256: Digest
     features: Features
     labels: tuple[str, ...]
@@ -100,6 +131,55 @@ class TextScore:
     spans: tuple[tuple[int, int, float], ...] = ()
 
 
+class Encoder:
+    """A text model that reads words in their order, one text at a time."""
+
+    def __init__(self, graph: bytes, tokenizer: bytes, head: int, tail: int) -> None:
+        """`head`, `tail`: tokens that are read of a text; raises BadSetup."""
+        self._session = _session(graph)
+        try:
+            self._tokenizer = Tokenizer.from_buffer(tokenizer)
+        except ValueError as error:
+            raise BadSetup(f"the model's tokenizer cannot be read: {error}") from error
+        self._tokenizer.no_padding()
+        self._tokenizer.no_truncation()
+        self._head, self._tail = head, tail
+
+    def logit(self, text: str) -> float:
+        """Its raw logit."""
+        # A lone surrogate is no Unicode; the tokenizer takes none.
+        whole = fold(visible(text)).encode("utf-8", "replace").decode()
+        tokens = self._tokenizer.encode(whole).ids
+        if len(tokens) > self._head + self._tail:
+            tokens = tokens[: self._head] + tokens[len(tokens) - self._tail :]
+        (found,) = self._session.run(None, {"tokens": np.array(tokens, dtype=np.int64)})
+        return float(found[0])
+
+
+@dataclass(frozen=True, slots=True)
+class _Second:
+    """The second look: an encoder, and what the manifest says of it."""
+
+    encoder: Encoder
+    look: SecondLook
+
+    def with_first(self, text: str, first: float) -> float:
+        """The score of both looks."""
+        bias, of_first, of_second = self.look.weights
+        within = min(max(first, TOLERANCE), 1 - TOLERANCE)
+        logit = bias + of_first * log(within / (1 - within)) + of_second * self.encoder.logit(text)
+        return 1 / (1 + exp(-logit))
+
+    def faults(self) -> list[str]:
+        """As `Scorer._faults`, for the encoder."""
+        off = [abs(self.encoder.logit(row.text) - row.logit) for row in self.look.golden]
+        return [
+            f"second.golden row {number}: the logit is off by {by:.2f}"
+            for number, by in enumerate(off, 1)
+            if by > LOGIT_TOLERANCE
+        ]
+
+
 class Scorer:
     """A checked and warmed model."""
 
@@ -109,6 +189,7 @@ class Scorer:
         self.sha256 = sha256(first + kinds).hexdigest()
         self.version = version
         self.explain_from = explain_from
+        self._second: _Second | None = None
 
     @classmethod
     def load(cls, folder: Path) -> "Scorer":
@@ -116,14 +197,38 @@ class Scorer:
         manifest = _manifest(folder)
         first, kinds = _graphs(folder, manifest)
         scorer = cls(first, kinds, manifest.version, manifest.explain_from)
-        if faults := scorer._faults(manifest.golden):
+        faults = scorer._faults(manifest.golden)
+        if manifest.second:
+            scorer._second = _second(folder, manifest.second)
+            faults += scorer._second.faults()
+        if faults:
             raise BadSetup(f"model {folder}: {'; '.join(faults)}")
         return scorer
 
+    def unsure(self, first: float) -> bool:
+        """Whether a first score should be looked at again."""
+        return self._second is not None and self._second.look.band[0] <= first < self._second.look.band[1]
+
+    def again(self, text: str, first: float) -> TextScore:
+        """The score of a text from both looks, for a first score that is `unsure`."""
+        score = round(self._second.with_first(text, first), 4) if self._second else first
+        return self._told([text], features([text]), np.array([score]), np.array([first]))[0]
+
     def score(self, texts: Sequence[str]) -> list[TextScore]:
-        """The scores of texts, in their order, rounded to 4 decimals. Takes any strings."""
+        """The first look's scores of texts, in their order, rounded to 4 decimals. Takes any strings."""
         grams = features(texts)
         scores = self.first(grams, len(texts)).astype(np.float64).round(4)
+        return self._told(texts, grams, scores, scores)
+
+    def both(self, texts: Sequence[str]) -> list[TextScore]:
+        """As `score`, with a second look at every text that the first is unsure of."""
+        scores = zip(texts, self.score(texts), strict=True)
+        return [self.again(text, found.first) if self.unsure(found.first) else found for text, found in scores]
+
+    def _told(
+        self, texts: Sequence[str], grams: Grams, scores: NDArray[np.float64], firsts: NDArray[np.float64]
+    ) -> list[TextScore]:
+        """Scores with what explains those that tell: kinds and spans."""
         telling = np.flatnonzero(scores >= MIN_LABEL)
         kinds = self._given_auto(grams.of(telling), len(telling)) * scores[telling, None]
         labels = {
@@ -133,8 +238,8 @@ class Scorer:
         explained = np.flatnonzero(scores >= self.explain_from).tolist()
         spans = dict(zip(explained, self._explain([texts[place] for place in explained]), strict=True))
         return [
-            TextScore(score, score, labels.get(place, {}), spans.get(place, ()))
-            for place, score in enumerate(scores.tolist())
+            TextScore(score, first, labels.get(place, {}), spans.get(place, ()))
+            for place, (score, first) in enumerate(zip(scores.tolist(), firsts.tolist(), strict=True))
         ]
 
     def probabilities(self, texts: Sequence[str]) -> NDArray[np.float32]:
@@ -200,7 +305,7 @@ class ModelFolder:
         found = sha256()
         try:
             found.update((self.folder / MANIFEST).read_bytes())
-            for path in sorted(self.folder.glob("*.onnx")):
+            for path in sorted([*self.folder.glob("*.onnx"), *self.folder.glob("*.json")]):
                 status = path.stat()
                 found.update(f"{path.name} {status.st_size} {status.st_mtime_ns}\n".encode())
         except OSError as error:
@@ -290,6 +395,16 @@ def _graphs(folder: Path, manifest: Manifest) -> list[bytes]:
     if faults:
         raise BadSetup(f"model {folder}: {'; '.join(faults)}")
     return graphs
+
+
+def _second(folder: Path, look: SecondLook) -> _Second:
+    try:
+        graph, tokenizer = (folder / look.file).read_bytes(), (folder / look.tokenizer).read_bytes()
+    except OSError as error:
+        raise BadSetup(f"model {folder}: {Path(error.filename).name} cannot be read: {error.strerror}") from error
+    if sha256(graph + tokenizer).hexdigest() != look.sha256:
+        raise BadSetup(f"model {folder}: {look.file} or {look.tokenizer} is not that of the manifest (second.sha256)")
+    return _Second(Encoder(graph, tokenizer, look.head, look.tail), look)
 
 
 def _session(graph: bytes) -> onnxruntime.InferenceSession:

@@ -187,6 +187,12 @@ class Fixed:
     def score(self, texts: Sequence[str]) -> Sequence[TextScore]:
         return [FixedScore(self.given, self.given)] * len(texts)
 
+    def unsure(self, first: float) -> bool:
+        return False
+
+    def again(self, text: str, first: float) -> TextScore:
+        return FixedScore(first, first)
+
 
 @dataclass(frozen=True, slots=True)
 class FixedScore:

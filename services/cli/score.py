@@ -38,7 +38,7 @@ def run(args: argparse.Namespace) -> int:
             except BadRecord as bad:
                 refused += 1
                 print(f"doorman score: line {number}: {bad}", file=sys.stderr)
-        for score in scorer.score(texts):
+        for score in scorer.both(texts):
             sys.stdout.buffer.write(codec.dumps(_answer(score, scorer.version, explain=args.explain)) + b"\n")
         sys.stdout.buffer.flush()
     return 1 if refused else 0

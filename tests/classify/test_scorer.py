@@ -27,6 +27,11 @@ WRITTEN_BY_SOMEBODY = [
     "which sensor was it you said fails in frost?",
     "Hi, this is the store: your order 5531 is ready, we close at 18:00. Reply here if you want us to hold it.",
 ]
+UNSURE = [
+    "Hey, loved your last post! Are you taking on new clients at the moment?",
+    "Hi, I run a small studio nearby. Would you like to have a look at our prices?",
+    "Thank you for the follow, it means a lot to me.",
+]
 
 
 @pytest.fixture(scope="module")
@@ -85,6 +90,36 @@ def test_scores_have_four_decimals(scorer: Scorer) -> None:
         assert value == round(value, 4)
 
 
+def test_a_second_look_changes_what_the_first_is_unsure_of_and_nothing_else(scorer: Scorer) -> None:
+    texts = [*AUTOMATED, *WRITTEN_BY_SOMEBODY, *UNSURE]
+    for once, twice in zip(scorer.score(texts), scorer.both(texts), strict=True):
+        assert twice.first == once.first
+        assert (twice.score != once.score) is scorer.unsure(once.first)
+    assert all(scorer.unsure(once.first) for once in scorer.score(UNSURE))
+
+
+def test_a_second_look_does_not_depend_on_its_neighbours(scorer: Scorer) -> None:
+    assert scorer.both(UNSURE) == [scorer.both([text])[0] for text in UNSURE]
+
+
+def test_a_score_that_a_second_look_has_raised_is_explained(scorer: Scorer) -> None:
+    for found in scorer.both(UNSURE):
+        assert bool(found.labels) is (found.score >= 0.05)
+        assert bool(found.spans) is (found.score >= scorer.explain_from)
+
+
+@given(text=st.text(st.characters(), max_size=300), first=st.floats(0, 1))
+def test_any_string_may_be_looked_at_again(scorer: Scorer, text: str, first: float) -> None:
+    assert 0 <= scorer.again(text, first).score <= 1
+
+
+def test_without_a_second_look_the_first_is_never_unsure(folder: Path) -> None:
+    _changed(folder, lambda manifest: manifest.update(second=None))
+    alone = Scorer.load(folder)
+    assert not any(alone.unsure(first / 100) for first in range(101))
+    assert alone.both(UNSURE) == alone.score(UNSURE)
+
+
 @pytest.mark.parametrize("text", AUTOMATED)
 def test_spans_point_at_the_pitch_in_the_text_as_written(scorer: Scorer, text: str) -> None:
     disguised = text.replace("o", "о")
@@ -125,6 +160,8 @@ def _changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda manifest: manifest.update(first="../first.onnx"), "first"),
         (lambda manifest: manifest.update(kinds="/kinds.onnx"), "kinds"),
         (lambda manifest: manifest.update(surprise=1), "surprise"),
+        (lambda manifest: manifest["second"].update(sha256="0" * 64), "second.sha256"),
+        (lambda manifest: manifest["second"]["golden"][1].update(logit=99), "second.golden row 2"),
     ],
     ids=[
         "sha",
@@ -136,6 +173,8 @@ def _changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         "outside-the-folder",
         "absolute",
         "unknown-field",
+        "second-sha",
+        "second-golden",
     ],
 )
 def test_a_wrong_folder_is_refused(folder: Path, change: Callable[[dict[str, Any]], object], message: str) -> None:
@@ -150,7 +189,7 @@ def test_every_fault_is_named_at_once(folder: Path) -> None:
         Scorer.load(folder)
 
 
-@pytest.mark.parametrize("name", [MANIFEST, "first.onnx", "kinds.onnx"])
+@pytest.mark.parametrize("name", [MANIFEST, "first.onnx", "kinds.onnx", "second.onnx", "tokenizer.json"])
 def test_a_missing_file_is_refused_by_name(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(BadSetup, match=name):

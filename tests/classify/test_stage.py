@@ -12,7 +12,17 @@ from services import codec
 from services.classify.behaviour import Windows
 from services.classify.memory import MEMORY_MS, YOUNG_MS, Memory, Seen, key_of
 from services.classify.shelf import BUCKETS, Shelf
-from services.classify.stage import Batch, State, TextScore, classify, observe, read, remember
+from services.classify.stage import (
+    LOOKS_SAVED,
+    MESSAGES_A_LOOK,
+    Batch,
+    State,
+    TextScore,
+    classify,
+    observe,
+    read,
+    remember,
+)
 from services.records import (
     VERSION,
     Bond,
@@ -49,6 +59,22 @@ class ByLength:
     def score(self, texts: Sequence[str]) -> Sequence[TextScore]:
         return [Scored(len(text) / 1000, 0.0) for text in texts]
 
+    def unsure(self, first: float) -> bool:
+        return False
+
+    def again(self, text: str, first: float) -> TextScore:
+        raise AssertionError("it is never unsure")
+
+
+class Unsure(ByLength):
+    """A scorer that always wants a second look, which finds 0.9."""
+
+    def unsure(self, first: float) -> bool:
+        return True
+
+    def again(self, text: str, first: float) -> TextScore:
+        return Scored(0.9, first)
+
 
 def known() -> State:
     """A lane whose memory holds the whole history."""
@@ -56,7 +82,8 @@ def known() -> State:
 
 
 def run(records: Sequence[Record], state: State | None = None, **parts: Any) -> Batch:
-    return classify(records, state or known(), ByLength(), lambda *_: parts.get("campaign"), lambda *_: 3, NOON_MS)
+    scorer = parts.get("scorer") or ByLength()
+    return classify(records, state or known(), scorer, lambda *_: parts.get("campaign"), lambda *_: 3, NOON_MS)
 
 
 def from_one_to_many(count: int, gap_s: float = 60, **parts: Any) -> list[Record]:
@@ -370,3 +397,35 @@ def test_memory_is_bounded_and_forgets_the_longest_silent() -> None:
     assert len(state.windows) < 4 * BUCKETS
     assert observe(message(sender_id="u-42", conversation_id="c-u-0-u-42", at_s=20_000), state).bond is Bond.COLD
     assert state.windows.get(key_of("default/default/u-19999")) is not None
+
+
+def test_a_strangers_message_that_leaves_the_first_look_unsure_is_read_again() -> None:
+    (score,) = run([message_record()], scorer=Unsure()).scores
+    assert (score.text_score, score.first_score, score.degraded) == (0.9, 0.0, ())
+
+
+def test_what_is_written_in_a_conversation_is_not_read_again() -> None:
+    reply = message_record(event_id="e-2", sender_id="u-42", recipient_id="u-17", conversation_id="c-17-42", at_s=60)
+    _, answered = run([message_record(conversation_id="c-17-42"), reply], scorer=Unsure()).scores
+    assert answered.text_score != 0.9
+    assert answered.degraded == ()
+
+
+def test_second_looks_are_earned_by_messages_and_skipped_beyond() -> None:
+    records = from_one_to_many(LOOKS_SAVED + MESSAGES_A_LOOK + 8, gap_s=1)
+    scores = run(records, scorer=Unsure()).scores
+    read_again = [score.text_score == 0.9 for score in scores]
+    assert all(read_again[:LOOKS_SAVED])
+    assert sum(read_again) == LOOKS_SAVED + 1
+    assert all(
+        (Degraded.SECOND_LOOK_SKIPPED in score.degraded) is not again
+        for score, again in zip(scores, read_again, strict=True)
+    )
+
+
+def test_second_looks_do_not_depend_on_how_messages_are_batched() -> None:
+    records = from_one_to_many(LOOKS_SAVED + 20, gap_s=1)
+    together = run(records, scorer=Unsure()).scores
+    state = known()
+    one_by_one = [score for record in records for score in run([record], state, scorer=Unsure()).scores]
+    assert [score.text_score for score in together] == [score.text_score for score in one_by_one]

@@ -1,0 +1,55 @@
+"""From texts to a model folder, on a part of the corpus."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from models import data, export, network, train
+from models.network import Recipe
+from services.classify.scorer import Scorer
+
+ROWS = [row for row in data.read_corpus() if row.part == "realform"][::7]
+QUICK = Recipe(epochs=60)
+
+
+@pytest.fixture(scope="module")
+def trained() -> train.Trained:
+    counts = train.bag([row.text for row in ROWS])
+    idf = train.rarity(counts)
+    given = train.task(ROWS, counts, idf)
+    kinds = network.fit(train.kinds_task(ROWS, given), 7, QUICK)
+    return train.Trained(idf, network.fit(given, 7, QUICK), kinds, (1.5, -2.0), None)
+
+
+def test_the_graphs_say_what_the_networks_say(trained: train.Trained, tmp_path: Path) -> None:
+    export.write(tmp_path, trained, data.Pool(ROWS, [], []), 7, 0.05)
+    texts = [row.text for row in ROWS]
+    vectors = train.scaled(train.bag(texts), trained.idf)
+    auto = _sigmoid(trained.auto.logits(vectors) * 1.5 - 2)
+    expected = np.hstack([auto, auto * _sigmoid(trained.kinds.logits(vectors))])
+    found = Scorer.load(tmp_path).probabilities(texts)
+    assert np.abs(found - expected).max() < 0.005
+
+
+def test_one_seed_makes_one_network(trained: train.Trained) -> None:
+    given = train.task(ROWS, train.bag([row.text for row in ROWS]), trained.idf)
+    again, other = network.fit(given, 7, QUICK), network.fit(given, 8, QUICK)
+    assert np.array_equal(again.embedding, trained.auto.embedding)
+    assert not np.array_equal(other.embedding, trained.auto.embedding)
+
+
+def test_a_network_tells_the_texts_apart_that_it_learnt(trained: train.Trained) -> None:
+    logits = trained.auto.logits(train.scaled(train.bag([row.text for row in ROWS]), trained.idf))[:, 0]
+    auto = np.array([row.auto for row in ROWS])
+    assert np.median(logits[auto]) > np.quantile(logits[~auto], 0.9)
+
+
+def test_what_is_calibrated_has_the_prior_of_life() -> None:
+    weights = train._as_in_life(ROWS)
+    auto = np.array([row.auto for row in ROWS])
+    assert weights[auto].sum() / weights.sum() == pytest.approx(train.PRIOR)
+
+
+def _sigmoid(logits: network.Floats) -> network.Floats:
+    return (1 / (1 + np.exp(-logits))).astype(np.float32)

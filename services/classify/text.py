@@ -221,6 +221,8 @@ _PART_CHARS = 32_768
 _BLANK, _DIGIT = 32, 48
 # So that what follows the last character of a part can be looked at.
 _AFTER = " " * 8
+# What fills a text's last line, by how many characters stand there.
+_PADS = [" " * (SPEC.chunk - 1 - count) for count in range(SPEC.chunk)]
 # What 0 to 9 stand for inside a word (m0ney, fr3e); the last is for digits of other scripts.
 _WRITTEN_FOR = np.frombuffer("oi0eas0t000".encode("utf-32-le"), dtype=np.uint32)
 _TABLED = 0x1FFFF
@@ -274,10 +276,10 @@ def exactly(texts: list[str]) -> Grams:
 def _joined(texts: list[str]) -> tuple[Codes, Codes, Places]:
     """All texts, a blank before each and blanks after it to the end of its last line: the code points, what is known of
     each, and how many lines each text has."""
-    lines = [(len(text) + SPEC.chunk) // SPEC.chunk for text in texts]
-    stream = [f" {text}".ljust(count * SPEC.chunk) for text, count in zip(texts, lines, strict=True)]
+    lines = np.fromiter(map(len, texts), np.int64, len(texts)) // SPEC.chunk + 1
+    stream = [f" {text}{_PADS[len(text) % SPEC.chunk]}" for text in texts]
     raw = np.frombuffer("".join([*stream, _AFTER]).encode("utf-32-le", "surrogatepass"), dtype=np.uint32)
-    return raw, _characters()[np.minimum(raw, _TABLED)], np.array(lines, np.int64)
+    return raw, _characters()[np.minimum(raw, _TABLED)], lines
 
 
 def _odd(known: Codes, lines: Places) -> Marks:

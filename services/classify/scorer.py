@@ -25,7 +25,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from tokenizers import Tokenizer
 
-from services.classify.text import SPEC, Grams, Pieces, exactly, features, fold, pieces, visible
+from services.classify.text import SPEC, Grams, Pieces, exactly, features, in_letters, pieces
 from services.errors import BadSetup
 from services.records import Kind
 
@@ -148,7 +148,7 @@ class Encoder:
     def logit(self, text: str) -> float:
         """Its raw logit."""
         # A lone surrogate is no Unicode; the tokenizer takes none.
-        whole = fold(visible(text)).encode("utf-8", "replace").decode()
+        whole = in_letters(text).encode("utf-8", "replace").decode()
         tokens = self._tokenizer.encode(whole).ids
         if len(tokens) > self._head + self._tail:
             tokens = tokens[: self._head] + tokens[len(tokens) - self._tail :]

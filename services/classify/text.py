@@ -2,6 +2,7 @@
 
     visible(text)     what is read of a long text
     fold(text)        the same words however they are disguised: width, case, invisible characters, look-alikes, spacing
+    in_letters(text)  the visible part, folded, without digits that stand for letters
     hosts(text)       the hosts it links to
     features(texts)   hashed n-grams of a whole batch, as index matrices for the model's table
 
@@ -69,6 +70,16 @@ def fold(text: str) -> str:
     A look-alike letter is replaced only in a word that mixes scripts: Cyrillic, Greek or Turkish text stays what it is.
     """
     return _plain(text).lower() if text.isascii() else _plain(text).casefold().replace("i\u0307", "i")
+
+
+_AMONG_LETTERS = re.compile(r"(?<=[^\W\d_])[0-9](?=[^\W\d_])")
+# What 0 to 9 stand for inside a word (m0ney, fr3e).
+_MEANT = "oi0eas0t00"
+
+
+def in_letters(text: str) -> str:
+    """The visible part, folded, a digit between two letters as the letter it is written for."""
+    return _AMONG_LETTERS.sub(lambda digit: _MEANT[int(digit[0])], fold(visible(text)))
 
 
 def _plain(text: str) -> str:
@@ -223,8 +234,8 @@ _BLANK, _DIGIT = 32, 48
 _AFTER = " " * 8
 # What fills a text's last line, by how many characters stand there.
 _PADS = [" " * (SPEC.chunk - 1 - count) for count in range(SPEC.chunk)]
-# What 0 to 9 stand for inside a word (m0ney, fr3e); the last is for digits of other scripts.
-_WRITTEN_FOR = np.frombuffer("oi0eas0t000".encode("utf-32-le"), dtype=np.uint32)
+# The last is for digits of other scripts.
+_WRITTEN_FOR = np.frombuffer(f"{_MEANT}0".encode("utf-32-le"), dtype=np.uint32)
 _TABLED = 0x1FFFF
 # What `_characters` says of a code point beside its letter.
 _LETTER = 0xFFFFFF

@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.classify.text import SPEC, features, fold, hosts, pieces, visible
+from services.classify.text import SPEC, features, fold, hosts, in_letters, pieces, visible
 
 # Lone surrogates included: a platform may send any UTF-16.
 ANY_TEXT = st.text(st.characters(), max_size=300)
@@ -123,6 +123,18 @@ def test_case_accents_and_digits_are_one_to_the_features() -> None:
 def test_a_digit_written_for_a_letter_is_that_letter_to_the_features() -> None:
     assert rows("fr3e m0ney for you") == rows("free money for you")
     assert rows("order 5531 at 8") == rows("order 1234 at 9")
+
+
+@pytest.mark.parametrize(
+    ("text", "read"),
+    [
+        ("Fr3e m0ney", "free money"),
+        ("at 3pm, 10k, 2nd, covid19", "at 3pm, 10k, 2nd, covid19"),
+        ("а5б", "аsб"),
+    ],
+)
+def test_a_digit_between_letters_is_read_as_one(text: str, read: str) -> None:
+    assert in_letters(text) == read
 
 
 def test_no_texts_have_no_features() -> None:

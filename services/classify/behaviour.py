@@ -20,7 +20,7 @@ from statistics import median
 from struct import Struct
 from typing import NamedTuple
 
-from services.classify.shelf import Shelf
+from services.classify.shelf import MOMENT, Shelf
 from services.records import Bond, Message
 
 MINUTE_MS = 60_000
@@ -44,7 +44,7 @@ _UNANSWERED = tuple(bond | rest for bond in (COLD, UNKNOWN) for rest in (0, WORD
 BOND_FLAG = {Bond.WARM: WARM, Bond.COLD: COLD, Bond.UNKNOWN: UNKNOWN}
 
 _HEAD = Struct(">qqHB")
-_CELL = Struct("<II32s32s")
+_CELL = Struct("<iI32s32s")
 _ENTRY = Struct("<qQIIIIIBB")
 _FLAGS = _ENTRY.size - 1
 _CELL_BITS = 256
@@ -115,30 +115,33 @@ def _start(row: bytes) -> int:
 
 
 def _added(row: bytes, sent: Sent) -> bytes:
-    last_ms, since_ms, partners, cells = _HEAD.unpack_from(row)
-    start = _HEAD.size + cells * _CELL.size
-    if sent.event_ms >= last_ms:
-        return _trimmed(_HEAD.pack(sent.event_ms, since_ms, partners, cells) + row[_HEAD.size :], start, sent)
-    if sent.event_ms <= last_ms - DAY_MS:
-        return row
-    place = start
-    while place < len(row) and int.from_bytes(row[place : place + 8], "little", signed=True) <= sent.event_ms:
+    """The row with a message among its own, without what is a day older than its last."""
+    event_ms, last_ms = sent[0], MOMENT.unpack_from(row)[0]
+    start = _start(row)
+    if event_ms < last_ms:
+        return row if event_ms <= last_ms - DAY_MS else _inserted(row, start, sent)
+    begin, horizon_ms = start, event_ms - DAY_MS
+    while begin < len(row) and _at(row, begin) <= horizon_ms:
+        begin += _ENTRY.size
+    crowded = len(row) - begin >= MAX_SENT * _ENTRY.size
+    if crowded or start > _HEAD.size:
+        end = begin + FOLDED * _ENTRY.size if crowded else begin
+        cells = _folded(row[_HEAD.size : start], _ENTRY.iter_unpack(row[begin:end]), horizon_ms)
+        head = row[MOMENT.size : _HEAD.size - 1] + bytes((len(cells),)) + b"".join(cells)
+        return MOMENT.pack(event_ms) + head + row[end:] + _ENTRY.pack(*sent)
+    kept = row[MOMENT.size :] if begin == start else row[MOMENT.size : start] + row[begin:]
+    return MOMENT.pack(event_ms) + kept + _ENTRY.pack(*sent)
+
+
+def _inserted(row: bytes, place: int, sent: Sent) -> bytes:
+    while place < len(row) and _at(row, place) <= sent[0]:
         place += _ENTRY.size
     return row[:place] + _ENTRY.pack(*sent) + row[place:]
 
 
-def _trimmed(row: bytes, start: int, sent: Sent) -> bytes:
-    """The row with the message at its end, without what is a day older, the oldest in cells when there are many."""
-    horizon_ms = sent.event_ms - DAY_MS
-    begin = start
-    while begin < len(row) and int.from_bytes(row[begin : begin + 8], "little", signed=True) <= horizon_ms:
-        begin += _ENTRY.size
-    crowded = len(row) - begin >= MAX_SENT * _ENTRY.size
-    if not crowded and (start == _HEAD.size or _CELL.unpack_from(row, _HEAD.size)[0] * HOUR_MS > horizon_ms - HOUR_MS):
-        return (row if begin == start else row[:start] + row[begin:]) + _ENTRY.pack(*sent)
-    end = begin + FOLDED * _ENTRY.size if crowded else begin
-    cells = _folded(row[_HEAD.size : start], _ENTRY.iter_unpack(row[begin:end]), horizon_ms)
-    return row[: _HEAD.size - 1] + bytes((len(cells),)) + b"".join(cells) + row[end:] + _ENTRY.pack(*sent)
+def _at(row: bytes, place: int) -> int:
+    """The moment of an entry."""
+    return int.from_bytes(row[place : place + 8], "little", signed=True)
 
 
 def _folded(cells: bytes, entries: Iterable[tuple[int, ...]], horizon_ms: int) -> list[bytes]:

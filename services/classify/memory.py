@@ -108,7 +108,7 @@ class Seen:
         if known is not None and known >= self._second - REPEAT_S:
             return True
         self._events[event] = self._second
-        self._minutes[self._second // MINUTE_S].append(event)
+        self._minutes.setdefault(self._second // MINUTE_S, []).append(event)
         return False
 
     def packed(self, minute: int) -> bytes:
@@ -127,10 +127,11 @@ class Seen:
 
     def _advance(self, second: int) -> None:
         self._second = second
-        self._minutes.setdefault(second // MINUTE_S, [])
-        while len(self._events) > MAX_SEEN or next(iter(self._minutes)) < (second - REPEAT_S) // MINUTE_S:
+        while self._minutes and (len(self._events) > MAX_SEEN or self._is_over(next(iter(self._minutes)))):
             minute = next(iter(self._minutes))
             for event in self._minutes.pop(minute):
                 if self._events.get(event, second) // MINUTE_S == minute:
                     del self._events[event]
-            self._minutes.setdefault(second // MINUTE_S, [])
+
+    def _is_over(self, minute: int) -> bool:
+        return minute < (self._second - REPEAT_S) // MINUTE_S

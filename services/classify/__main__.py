@@ -13,7 +13,7 @@ from services import codec, metrics
 from services.classify.campaign_window import LiveCampaigns
 from services.classify.checkpoint import Reading, Writer
 from services.classify.scorer import ModelFolder, Scorer
-from services.classify.stage import SERVICE, Batch, Locate, State, classify, read, remember
+from services.classify.stage import SERVICE, Batch, Locate, Looks, State, classify, read, remember
 from services.errors import BadRecord, BadSetup
 from services.kafka import View
 from services.lane import Plan, Service, Work
@@ -24,6 +24,7 @@ from services.settings import Settings
 from services.topics import CAMPAIGNS, DEAD_LETTER, MEMORY, MESSAGES, SCORES, SIGHTINGS
 
 POLL_SECONDS = 2.0
+METADATA_NUMBERS = 3
 
 log = logging.getLogger(__name__)
 
@@ -88,15 +89,21 @@ class Classify(Work):
     state: State = field(init=False)
     writer: Writer = field(init=False)
     reading: Reading | None = None
+    looks: Looks = field(default_factory=Looks)
 
     def resume(self, metadata: str, lanes: int) -> None:
         self.max_bytes //= lanes
         self.state, self.writer = State.bounded(self.max_bytes), Writer(self.partition)
-        if metadata.isdecimal():
-            self.reading = Reading(int(metadata))
+        numbers = [int(number) for number in metadata.split() if number.isdecimal()]
+        if len(numbers) == METADATA_NUMBERS:
+            generation, saved, received_ms = numbers
+            self.looks = Looks(saved, received_ms)
+            self.reading = Reading(generation) if generation else None
+        self.state.looks = self.looks
 
     def metadata(self) -> str:
-        return str(self.writer.whole or "")
+        """The newest whole checkpoint, 0 for none, and the budget of second looks: both as of the batch."""
+        return f"{self.writer.whole} {self.looks.saved} {self.looks.received_ms}"
 
     def recalls(self) -> int | None:
         return self.reading.generation - 1 if self.reading else None
@@ -116,6 +123,7 @@ class Classify(Work):
             return self.reading.begin
         event(log, "state_not_recalled", logging.WARNING, partition=self.partition)
         self.state = State.bounded(self.max_bytes)
+        self.state.looks = self.looks
         return 0
 
     def replay(self, records: Sequence[Inbound]) -> None:

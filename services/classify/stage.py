@@ -57,8 +57,8 @@ _LOW = 0xFFFFFFFF
 _DOTTED = re.compile(r"\w\.[^\W\d_]{2}")  # what a host cannot do without, found in a tenth of the time that hosts take
 # Below this a label says nothing, and is not carried along.
 MIN_LABEL = 0.05
-# A second look takes 4 ms, a message 0.1 ms in all: a look for so many messages adds a tenth to a fifth, at most.
-MESSAGES_A_LOOK = 256
+# A second look takes 4 ms, a message 0.1 ms in all: one look for so many messages adds a twentieth to their cost.
+MESSAGES_A_LOOK = 1024
 LOOKS_SAVED = 32
 
 
@@ -94,15 +94,20 @@ Locate = Callable[[str, bytes], int]
 
 @dataclass(slots=True)
 class Looks:
-    """The budget of second looks: one costs as much as hundreds of messages, so a lane earns one with so many.
+    """The budget of second looks, each as dear as hundreds of messages: a lane earns one with every second in which
+    messages were received, and one with every `MESSAGES_A_LOOK` of them.
 
-    Counted in messages and not in time: a lane that catches up on hours must not spend the looks of hours at once.
+    In seconds of the record, not of the clock: a replay comes to the same. `saved` is in parts of a look.
     """
 
     saved: int = LOOKS_SAVED * MESSAGES_A_LOOK
+    received_ms: int = 0
 
-    def earn(self) -> None:
-        self.saved = min(self.saved + 1, LOOKS_SAVED * MESSAGES_A_LOOK)
+    def earn(self, received_ms: int) -> None:
+        passed_ms = max(received_ms - self.received_ms, 0)
+        self.received_ms += passed_ms
+        earned = 1 + passed_ms * MESSAGES_A_LOOK // 1000
+        self.saved = min(self.saved + earned, LOOKS_SAVED * MESSAGES_A_LOOK)
 
     def spend(self) -> bool:
         """Whether there is one left."""
@@ -272,7 +277,7 @@ def _looked_again(
     message: Message, bond: Bond, first: TextScore | None, looks: Looks, scorer: Scorer | None
 ) -> tuple[TextScore | None, bool]:
     """The text score, with a second look where a stranger's message leaves the first unsure; whether it was skipped."""
-    looks.earn()
+    looks.earn(message.received_ms)
     if scorer is None or first is None or bond is not Bond.COLD or not scorer.unsure(first.first):
         return first, False
     return (scorer.again(message.text, first.first), False) if looks.spend() else (first, True)

@@ -8,10 +8,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services import codec
+from services.classify.__main__ import Campaigns, Classify, Model
 from services.classify.checkpoint import PIECES, PIECES_A_SECOND, Reading, Writer
 from services.classify.memory import Memory
+from services.classify.scorer import ModelFolder
 from services.classify.stage import State, classify, read, remember
 from services.records import Checkpoint, Output, Score
+from services.settings import ROOT
 from tests.builders import NOON_MS, Record, message_record
 
 PITCH = "hello there friend, have a look at my brand new training course"
@@ -111,3 +114,13 @@ def test_what_was_seen_within_the_hour_is_known_after_a_restart(minutes: int) ->
     repeat = message_record(9999, event_id="e-5", at_s=5)
     later = message_record(9998, event_id="later", at_s=5 + minutes * 60)
     assert len(scored([later, repeat], again)) == (1 if minutes <= 60 else 2)
+
+
+def test_a_restart_goes_on_with_the_second_looks_that_were_left() -> None:
+    model = Model(ModelFolder(ROOT / "models" / "shipped"))
+    before, after = (Classify(0, model, Campaigns(), lambda *_: 0, 1_000_000) for _ in range(2))
+    before.resume("", lanes=1)
+    before.run([message_record()], NOON_MS)
+    assert before.state.looks.spend()
+    after.resume(before.metadata(), lanes=1)
+    assert after.state.looks == before.state.looks

@@ -412,7 +412,7 @@ def test_what_is_written_in_a_conversation_is_not_read_again() -> None:
 
 
 def test_second_looks_are_earned_by_messages_and_skipped_beyond() -> None:
-    records = from_one_to_many(LOOKS_SAVED + MESSAGES_A_LOOK + 8, gap_s=1)
+    records = from_one_to_many(LOOKS_SAVED + MESSAGES_A_LOOK + 8, gap_s=0)
     scores = run(records, scorer=Unsure()).scores
     read_again = [score.text_score == 0.9 for score in scores]
     assert all(read_again[:LOOKS_SAVED])
@@ -423,8 +423,13 @@ def test_second_looks_are_earned_by_messages_and_skipped_beyond() -> None:
     )
 
 
+def test_a_second_look_is_earned_with_every_second_of_the_record() -> None:
+    scores = run(from_one_to_many(2 * LOOKS_SAVED, gap_s=1), scorer=Unsure()).scores
+    assert all(score.text_score == 0.9 for score in scores)
+
+
 def test_second_looks_do_not_depend_on_how_messages_are_batched() -> None:
-    records = from_one_to_many(LOOKS_SAVED + 20, gap_s=1)
+    records = from_one_to_many(LOOKS_SAVED + 20, gap_s=0)
     together = run(records, scorer=Unsure()).scores
     state = known()
     one_by_one = [score for record in records for score in run([record], state, scorer=Unsure()).scores]

@@ -107,7 +107,7 @@ class Settings(BaseModel):
         86_400, ge=6, le=30 * 86_400, description="within which an erased person is gone from compacted topics"
     )
     batch: int = Field(2000, ge=1, le=20000, description="most records in one batch of a lane")
-    pause_ms: int = Field(8, ge=0, le=1000, description="pause of a lane after a transaction, per lane of the process")
+    pause_ms: int = Field(3, ge=0, le=1000, description="pause of a lane after a transaction, per lane of the process")
     memory_mb: int = Field(
         440, ge=16, le=100_000, description="megabytes of windows and conversations in one process of classify"
     )

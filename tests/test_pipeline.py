@@ -22,6 +22,7 @@ from services.cli.fleet import Fleet
 from services.cli.replay import replay
 from services.cli.simulate import simulate
 from services.cli.wire import Wire, wire
+from services.codec import epoch_ms
 from services.ingest.event import message
 from services.kafka import Reader
 from services.records import Decision, Output
@@ -137,8 +138,7 @@ async def test_the_pipeline_decides_as_a_replay_does(kafka: Broker, tmp_path: Pa
         await ends.send(events)
         live = {decision.event_id: decision for decision in await collect(ends, len(events))}
     configured = environment.load(one_lane)
-    received_ms = int(time.time() * 1000)
-    taken = [message(item, received_ms) for item in events]
+    taken = [message(item, epoch_ms(live[item["event_id"]].ingested_at, "ingested_at")) for item in events]
     scorer = ModelFolder(configured.model).load()
     replayed = list(replay(taken, scorer, policy.read(configured.policy), whole=False))
     assert {decision.decision_id for decision in replayed} == {decision.decision_id for decision in live.values()}

@@ -13,6 +13,9 @@ demo: .venv/runtime  ## start everything here, send simulated traffic, show what
 test: lint  ## check style and types, run the tests (with Java 17 and Maven also those on Apache Kafka)
 	$(BIN)/pytest $(ARGS)
 
+long: .venv/dev  ## run the long tests: a wrong verdict's way back, a restart in a campaign, habits, erasure
+	$(BIN)/pytest -m long $(ARGS)
+
 lint: .venv/dev  ## check style and types
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
@@ -54,5 +57,5 @@ PIN := --quiet --universal --python-version 3.11 --upgrade --generate-hashes --n
 	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r constraints-encoder.txt
 	touch $@
 
-.PHONY: help demo test lint format bench model encoder constraints
+.PHONY: help demo test long lint format bench model encoder constraints
 .DEFAULT_GOAL := help

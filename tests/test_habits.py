@@ -11,6 +11,8 @@ from services.cli.replay import Fixed
 
 EVENTS = 20_000
 
+pytestmark = pytest.mark.long
+
 
 def report(seed: int, *, alone: bool = False, relation: bool = True, whole: bool = True) -> Report:
     configured = settings.load({})

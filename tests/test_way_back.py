@@ -33,7 +33,7 @@ PARTITIONS = 2
 SECONDS = 60.0
 _prefixes = (f"back{number}-" for number in count())
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.long]
 
 
 @pytest.fixture(params=["sqlite", "postgres"])

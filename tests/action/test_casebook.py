@@ -226,6 +226,7 @@ async def test_a_broker_that_dies_costs_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.kafka
+@pytest.mark.long
 async def test_an_erased_person_is_gone_from_the_compacted_topics_within_the_stated_time(
     kafka: Broker, tmp_path: Path
 ) -> None:

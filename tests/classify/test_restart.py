@@ -20,7 +20,7 @@ from services.settings import Settings
 from services.topics import MESSAGES, SCORES, TOPICS
 from tests.builders import NOON_MS, Record, message
 
-pytestmark = pytest.mark.kafka
+pytestmark = [pytest.mark.kafka, pytest.mark.long]
 
 TEXT = "my cousin shows people how the harbour market really works, ask her for the list"
 

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar
 
 from services import metrics
-from services.errors import BadSetup, Unavailable
+from services.errors import BadRecord, BadSetup, Unavailable
 from services.kafka import REBALANCE_MS, Fenced, Membership, Packed, Reader, Sender, View
 from services.observe import Health, announce, application, event, serve
 from services.process import START_SECONDS, stop_on_signals
@@ -86,6 +86,22 @@ class Plan:
     views: tuple[View, ...] = ()
     background: tuple[Callable[[], Coroutine[Any, Any, None]], ...] = ()
     waiting_for: Callable[[], list[str]] = list
+
+
+def tolerant(service: str, what: str, apply: Callable[[Inbound], None]) -> Callable[[Inbound], None]:
+    """`apply` for a view: where it raises BadRecord, that is counted and told of, and what was known stays.
+
+    `what` names the records in the log.
+    """
+
+    def take(record: Inbound) -> None:
+        try:
+            apply(record)
+        except BadRecord as bad:
+            metrics.DEAD_LETTERS.labels(service, bad.fault.value).inc()
+            event(log, f"{what}_ignored", logging.ERROR, why=bad.fault.value, offset=record.offset)
+
+    return take
 
 
 class Lane:

@@ -14,9 +14,8 @@ from services.action.budget import Budget
 from services.action.policy_file import PolicyFile
 from services.action.stage import SERVICE, Batch, act
 from services.action.standings import Standings
-from services.errors import BadRecord
 from services.kafka import View
-from services.lane import Plan, Service, Work
+from services.lane import Plan, Service, Work, tolerant
 from services.observe import event
 from services.process import launch
 from services.records import Campaign, Control, Inbound, Mode, Output, Verdict, campaign_review_key
@@ -34,12 +33,8 @@ class Switch:
     said: Mode = Mode.ENFORCE
 
     def apply(self, record: Inbound) -> None:
-        try:
-            control = None if record.value is None else codec.decode(record.value, Control)
-        except BadRecord as bad:
-            metrics.DEAD_LETTERS.labels(SERVICE, bad.fault.value).inc()
-            event(log, "control_ignored", logging.ERROR, why=bad.fault.value, offset=record.offset)
-            return
+        """Obey a word of `dm.control`; raises BadRecord."""
+        control = None if record.value is None else codec.decode(record.value, Control)
         self.said = control.mode if control else Mode.ENFORCE
         metrics.SHADOW_MODE.set(self.is_shadow())
         event(log, "mode_said", logging.WARNING, mode=self.said.value, actor=control.actor if control else None)
@@ -55,14 +50,10 @@ class Confirmed:
     until_ms: dict[str, int] = field(default_factory=dict)
 
     def apply(self, record: Inbound) -> None:
+        """Take over the latest review of a campaign; raises BadRecord."""
         name = (record.key or b"").decode(errors="replace")
         self.until_ms.pop(name, None)
-        try:
-            campaign = None if record.value is None else codec.decode(record.value, Campaign)
-        except BadRecord as bad:
-            metrics.DEAD_LETTERS.labels(SERVICE, bad.fault.value).inc()
-            event(log, "campaign_ignored", logging.ERROR, why=bad.fault.value, offset=record.offset)
-            return
+        campaign = None if record.value is None else codec.decode(record.value, Campaign)
         if campaign is not None and campaign.confirmed:
             self.until_ms[name] = campaign.expires_ms
 
@@ -120,19 +111,6 @@ def _add(metric: Metric, labels: Iterable[tuple[str, ...]]) -> None:
         metric.labels(*named).inc(number)
 
 
-def standing_view(settings: Settings, standings: Standings) -> View:
-    """A view that keeps `standings`; what is unreadable is counted, and leaves what was known."""
-
-    def apply(record: Inbound) -> None:
-        try:
-            standings.apply(record)
-        except BadRecord as bad:
-            metrics.DEAD_LETTERS.labels(SERVICE, bad.fault.value).inc()
-            event(log, "standing_ignored", logging.ERROR, why=bad.fault.value, offset=record.offset)
-
-    return View(settings, STANDING, apply)
-
-
 def service(settings: Settings) -> Service:
     """Action, wired."""
     file, standings, confirmed, switch = PolicyFile(settings.policy), Standings(), Confirmed(), Switch(settings.mode)
@@ -149,9 +127,9 @@ def service(settings: Settings) -> Service:
         (DECISIONS, QUARANTINE, DEAD_LETTER),
         open_lane,
         views=(
-            standing_view(settings, standings),
-            View(settings, CAMPAIGNS, confirmed.apply),
-            View(settings, CONTROL, switch.apply),
+            View(settings, STANDING, tolerant(SERVICE, "standing", standings.apply)),
+            View(settings, CAMPAIGNS, tolerant(SERVICE, "campaign", confirmed.apply)),
+            View(settings, CONTROL, tolerant(SERVICE, "control", switch.apply)),
         ),
         background=tuple(watched.watch for watched in (file, rival) if watched),
     )

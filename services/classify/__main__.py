@@ -16,7 +16,7 @@ from services.classify.scorer import ModelFolder, Scorer
 from services.classify.stage import SERVICE, Batch, Locate, Looks, State, classify, read, remember
 from services.errors import BadRecord, BadSetup
 from services.kafka import View
-from services.lane import Plan, Service, Work
+from services.lane import Plan, Service, Work, tolerant
 from services.observe import event
 from services.process import launch
 from services.records import Campaign, Checkpoint, Inbound, Output
@@ -66,12 +66,9 @@ class Campaigns:
     live: LiveCampaigns = field(default_factory=LiveCampaigns)
 
     def apply(self, record: Inbound) -> None:
+        """Take over the latest word on a campaign; raises BadRecord."""
         name = (record.key or b"").decode(errors="replace")
-        try:
-            self.live.apply(name, None if record.value is None else codec.decode(record.value, Campaign))
-        except BadRecord as bad:
-            metrics.DEAD_LETTERS.labels(SERVICE, bad.fault.value).inc()
-            event(log, "campaign_ignored", logging.ERROR, why=bad.fault.value, offset=record.offset)
+        self.live.apply(name, None if record.value is None else codec.decode(record.value, Campaign))
 
 
 @dataclass(slots=True)
@@ -167,7 +164,7 @@ def service(settings: Settings) -> Service:
         open_lane,
         rebuilds=True,
         recalls=MEMORY,
-        views=(View(settings, CAMPAIGNS, campaigns.apply),),
+        views=(View(settings, CAMPAIGNS, tolerant(SERVICE, "campaign", campaigns.apply)),),
         background=(model.watch,),
         waiting_for=model.missing,
     )

@@ -1,0 +1,92 @@
+"""What a reader takes: every record of its partition, also where a broker shows a later one first."""
+
+import asyncio
+from dataclasses import dataclass
+from itertools import count
+
+import pytest
+
+from services import settings as environment
+from services.cli.brokers import Broker
+from services.kafka import GAP_SECONDS, Admin, Gaps, Reader, Sender
+from services.records import Output
+from services.topics import MESSAGES, TOPICS
+
+_prefixes = (f"reader{number}-" for number in count())
+
+
+@dataclass
+class Record:
+    offset: int
+
+
+def at(*offsets: int) -> list[Record]:
+    return [Record(offset) for offset in offsets]
+
+
+def taken(gaps: Gaps, *offsets: int, end: int, now: float) -> list[int]:
+    return [record.offset for record in gaps.before(at(*offsets), end, now)]  # type: ignore[arg-type]
+
+
+def test_a_record_that_comes_late_is_taken_in_its_place() -> None:
+    gaps = Gaps(5)
+    assert taken(gaps, 5, 6, 9, 10, end=11, now=100.0) == [5, 6]
+    assert gaps.next == 7
+    assert taken(gaps, 9, 10, end=11, now=100.02) == []
+    assert taken(gaps, 7, 8, 9, 10, end=11, now=100.04) == [7, 8, 9, 10]
+    assert gaps.next == 11
+
+
+def test_a_record_that_never_comes_is_passed_once_the_gap_is_old() -> None:
+    gaps = Gaps(0)
+    now, steps = 100.0, 0
+    while not taken(gaps, 3, 4, end=5, now=now):
+        now, steps = now + GAP_SECONDS / 2, steps + 1
+    assert 1 < steps < 8
+    assert gaps.next == 5
+
+
+def test_gaps_far_behind_the_end_are_passed_without_a_wait() -> None:
+    gaps = Gaps(0)
+    for now in (100.0, 101.0):
+        gaps.before(at(0), 1000, now)  # type: ignore[arg-type]
+    assert taken(gaps, 1, 5, 9, 700, end=1000, now=101.1) == [1, 5, 9, 700]
+
+
+@pytest.mark.kafka
+def test_markers_of_transactions_do_not_stop_a_reader_without_them(kafka: Broker) -> None:
+    sent = [b"%d" % number for number in range(8)]
+    assert asyncio.run(_through_transactions(kafka, next(_prefixes), sent)) == sent
+
+
+async def _through_transactions(kafka: Broker, prefix: str, values: list[bytes]) -> list[bytes]:
+    """Each value in a transaction of its own, so that a marker follows it; read without transactions."""
+    configured = environment.load(
+        {
+            "DOORMAN_KAFKA": kafka.bootstrap,
+            "DOORMAN_TOPIC_PREFIX": prefix,
+            "DOORMAN_PARTITIONS": "1",
+            "DOORMAN_DELIVERY": "at_least_once",
+        }
+    )
+    async with Admin(configured) as admin:
+        await admin.create([TOPICS[MESSAGES]])
+    sender, reader = Sender(configured, "writer"), Reader(configured, MESSAGES, 0)
+    await sender.start()
+    await sender.learn([MESSAGES])
+    await reader.start()
+    reader.seek(0)
+    try:
+        for value in values:
+            producer = sender._started
+            await producer.begin_transaction()
+            await sender.send(sender.pack([Output(topic=MESSAGES, key=b"k", value=value, timestamp_ms=1)]))
+            await producer.commit_transaction()
+        found: list[bytes] = []
+        async with asyncio.timeout(30):
+            while len(found) < len(values):
+                found += [record.value or b"" for record in await reader.fetch(100, 100)]
+        return found
+    finally:
+        await reader.stop()
+        await sender.stop()

@@ -7,10 +7,10 @@ Sizes: an event may hold 256 KiB. A message keeps the event's fields, whose JSON
 
 from dataclasses import dataclass
 
+from services.spans import DAY_MS
+
 KIB = 1024
 MIB = 1024 * KIB
-HOUR_MS = 3_600_000
-DAY_MS = 24 * HOUR_MS
 
 MAX_EVENT_BYTES = 256 * KIB
 DEAD_LETTER_EXCERPT_BYTES = 64 * KIB

@@ -23,7 +23,8 @@ from services.errors import Fault
 from services.observe import PORTS
 from services.records import Degraded, Mode, Override, ReasonCode, Verdict
 from services.settings import PREFIX, ROOT, Settings
-from services.topics import DAY_MS, TOPICS
+from services.spans import DAY_MS
+from services.topics import TOPICS
 
 DEPLOY = ROOT / "deploy"
 PROMETHEUS = DEPLOY / "prometheus"

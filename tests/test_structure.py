@@ -13,6 +13,7 @@ PURE = [
     "records",
     "errors",
     "topics",
+    "spans",
     "deadletter",
     "packing",
     "ingest/event",

@@ -8,7 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from hashlib import blake2b
 
-HOUR_MS = 3_600_000
+from services.spans import HOUR_MS
+
 # A broker keeps 4,096 bytes beside an offset (offset.metadata.max.bytes); a tenant takes 20 of them at most.
 MAX_TENANTS = 200
 

@@ -37,12 +37,12 @@ from services.records import (
     scoped,
     trace,
 )
+from services.spans import DAY_MS
 from services.topics import DECISIONS, QUARANTINE
 
 SERVICE = "action"
 FIRST = "first"
 SOURCE = b"doorman/action"
-DAY_MS = 24 * 3_600_000
 # A text score of 0 or 1 would be beyond argument; 0.001 to 0.999 is +-6.9 in log-odds.
 SURE = 0.999
 

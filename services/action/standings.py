@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from services import codec
 from services.records import Inbound, Standing
-from services.topics import DAY_MS
+from services.spans import DAY_MS
 
 STRIKE_HALF_LIFE_MS = 30 * DAY_MS
 

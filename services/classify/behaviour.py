@@ -22,10 +22,8 @@ from typing import NamedTuple
 
 from services.classify.shelf import MOMENT, Shelf
 from services.records import Bond, Message
+from services.spans import DAY_MS, HOUR_MS, MINUTE_MS
 
-MINUTE_MS = 60_000
-HOUR_MS = 60 * MINUTE_MS
-DAY_MS = 24 * HOUR_MS
 DEFAULT_BYTES = 256 * 1024 * 1024
 # Messages held exactly. What is older than these goes into the cells of its hours, so many at once.
 MAX_SENT = 128

@@ -10,8 +10,8 @@ from hashlib import blake2b
 
 from services.classify.memory import key_of
 from services.records import VERSION, Campaign, Sighting, campaign_review_key
+from services.spans import DAY_MS, HOUR_MS
 
-DAY_MS = 24 * 3_600_000
 MIN_SENDERS = 10
 # What one text counts exactly; past it a campaign is a campaign, and its counts stay.
 MAX_NAMES_OF_TEXT = 1000
@@ -22,7 +22,7 @@ MAX_NAMES = 1_000_000
 SILENT_MS = 2 * DAY_MS
 # A campaign is told of again when it has grown by a fifth, or lives an hour longer than was told.
 GROWTH = 1.2
-STRETCH_MS = 3_600_000
+STRETCH_MS = HOUR_MS
 
 Key = tuple[str, str]
 

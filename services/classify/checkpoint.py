@@ -20,6 +20,7 @@ from services import codec
 from services.classify.shelf import BUCKETS
 from services.classify.stage import State
 from services.records import VERSION, Checkpoint, Output
+from services.spans import MINUTE_MS
 from services.topics import MEMORY
 
 PIECES_A_SECOND = 16
@@ -66,7 +67,7 @@ class Writer:
     def _begin(self, state: State, now_ms: int) -> None:
         """Of the other parity than the last whole one: they have different keys, and compaction keeps both."""
         self._generation = now_ms if (now_ms - self.whole) % 2 else now_ms + 1
-        self._minute = state.high_ms // 60_000
+        self._minute = state.high_ms // MINUTE_MS
 
     def _output(self, piece: str, state: State, offset: int, now_ms: int) -> Output:
         value = Checkpoint(

@@ -10,8 +10,8 @@ from xxhash import xxh3_64_intdigest
 
 from services.classify.shelf import MOMENT, Shelf
 from services.records import Bond, Message, scoped
+from services.spans import DAY_MS
 
-DAY_MS = 24 * 3_600_000
 MEMORY_MS = 90 * DAY_MS
 # Until the memory is this old, a pair that it does not know may still have talked before.
 YOUNG_MS = 14 * DAY_MS

@@ -21,6 +21,7 @@ from services.cli.fleet import Fleet, environment
 from services.cli.simulate import simulate
 from services.cli.wire import Wire, wire
 from services.records import Decision, Verdict
+from services.spans import HOUR_MS
 
 HELP = "start everything here, send simulated traffic, show what is decided, stop everything"
 HOURS = 20
@@ -91,7 +92,7 @@ class Told:
 
 async def _run(args: argparse.Namespace, variables: dict[str, str], console: Console) -> Told:
     configured = settings.load(variables)
-    began_ms = int(time.time() * 1000) - HOURS * 3_600_000
+    began_ms = int(time.time() * 1000) - HOURS * HOUR_MS
     events = list(simulate(args.events, args.seed, start_ms=began_ms, hours=HOURS))
     told = Told({str(event["event_id"]): event for event in events})
     async with wire(configured) as ends:

@@ -9,10 +9,11 @@ from services import codec
 from services.codec import epoch_ms
 from services.errors import BadRecord, Fault
 from services.records import VERSION, Message, Person, Relation, derived_conversation
+from services.spans import DAY_MS, MINUTE_MS
 
 MAX_ID_BYTES = 256
-PAST_MS = 24 * 3_600_000
-FUTURE_MS = 60_000
+PAST_MS = DAY_MS
+FUTURE_MS = MINUTE_MS
 
 Id = str | int
 Moment = str | int

@@ -7,10 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from services import codec
-from services.action.budget import HOUR_MS, MAX_TENANTS, Budget
+from services.action.budget import MAX_TENANTS, Budget
 from services.action.policy import parse
 from services.action.stage import act, decide
 from services.records import Decision, Degraded, Standing
+from services.spans import HOUR_MS
 from services.topics import DECISIONS, QUARANTINE
 from tests.builders import NOON_MS, message, score, score_record
 

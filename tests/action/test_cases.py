@@ -49,7 +49,8 @@ from services.records import (
     decision_id,
 )
 from services.settings import ROOT
-from services.topics import AUDIT, CAMPAIGNS, DAY_MS, DECISIONS, LABELS, MESSAGES, QUARANTINE, STANDING
+from services.spans import DAY_MS
+from services.topics import AUDIT, CAMPAIGNS, DECISIONS, LABELS, MESSAGES, QUARANTINE, STANDING
 from tests.builders import NOON_MS, message, message_record, score, score_record
 from tests.postgres import Postgres
 

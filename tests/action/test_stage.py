@@ -9,7 +9,8 @@ from services.action.policy import parse
 from services.action.stage import act, decide, sigmoid
 from services.errors import Fault
 from services.records import Bond, Decision, Degraded, Evidence, Override, Score, Standing, decision_id
-from services.topics import DAY_MS, DEAD_LETTER, DECISIONS, QUARANTINE
+from services.spans import DAY_MS
+from services.topics import DEAD_LETTER, DECISIONS, QUARANTINE
 from tests.builders import NOON_MS, Record, message, score, score_record
 
 POLICY = parse(

@@ -15,11 +15,12 @@ from msgspec.structs import replace
 
 from services import codec
 from services.classify import campaign_window, campaigns
-from services.classify.campaign_window import DAY_MS, MAX_NAMES_OF_TEXT, Campaigns, LiveCampaigns, campaign_id
+from services.classify.campaign_window import MAX_NAMES_OF_TEXT, Campaigns, LiveCampaigns, campaign_id
 from services.cli import brokers
 from services.cli.brokers import Broker
 from services.records import VERSION, Campaign, Output, Sighting, Sightings, campaign_review_key
 from services.settings import load
+from services.spans import DAY_MS
 from services.topics import CAMPAIGNS, DEAD_LETTER, SIGHTINGS
 from tests.builders import NOON_MS
 from tests.plane import PARTITIONS, Plane, plane

@@ -18,11 +18,12 @@ from sqlalchemy.orm import Session
 
 from services.action.cases.tables import TurnRow
 from services.errors import BadSetup, Unavailable
+from services.spans import MINUTE_MS
 
 ATTEMPTS = 3
 BUSY_MS = 5_000
 # A copy that stands still in the middle of its turn loses it: the server ends its connection.
-IDLE_MS = 60_000
+IDLE_MS = MINUTE_MS
 MIGRATIONS = Path(__file__).parent / "migrations"
 # Any number of ours: whoever holds it is migrating.
 MIGRATING = 6_275_001

@@ -48,14 +48,15 @@ from services.records import (
     decision_id,
     scoped,
 )
-from services.topics import AUDIT, CAMPAIGNS, DAY_MS, LABELS, MESSAGES, STANDING
+from services.spans import DAY_MS, MINUTE_MS
+from services.topics import AUDIT, CAMPAIGNS, LABELS, MESSAGES, STANDING
 
 PACK = 500
 LONG_MS = 3650 * DAY_MS
 # The last moment that RFC 3339 can write.
 LAST_MS = 253_402_300_799_999
 # An operator's clock may be ahead of ours by this much; reviews from later are taken as of then.
-LEAD_MS = 60_000
+LEAD_MS = MINUTE_MS
 # What a review repeats in every record it causes stays small.
 MAX_NAME = 1024
 MAX_REASON = 2000

@@ -21,6 +21,7 @@ from services.cli.fleet import environment
 from services.cli.keeper import die_with_parent
 from services.cli.wire import Decided, Wire, wire
 from services.settings import environment_with
+from services.spans import HOUR_MS
 
 HELP = "the pipeline against a textbook Faust pipeline with the same model, through Apache Kafka"
 STAGES = ("ingest", "classify", "action")
@@ -56,7 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _measure(args: argparse.Namespace, variables: dict[str, str], console: Console) -> dict[str, Any]:
-    began_ms = int(time.time() * 1000) - HOURS * 3_600_000
+    began_ms = int(time.time() * 1000) - HOURS * HOUR_MS
     async with wire(settings.load(variables)) as ends:
         console.print(f"producing {args.events} events for the textbook")
         await fill(args, ends, began_ms)

@@ -16,6 +16,7 @@ from services.cli.bench.pipeline import HOURS, report
 from services.cli.fleet import Fleet, environment
 from services.cli.simulate import simulate
 from services.cli.wire import Wire, wire
+from services.spans import HOUR_MS
 
 HELP = "time from event to decision at a steady rate, through Apache Kafka"
 PATIENCE_SECONDS = 30.0
@@ -50,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _measure(args: argparse.Namespace, variables: dict[str, str], partitions: int) -> dict[str, Any]:
     total = int(args.rate * (args.seconds + args.warm_up))
-    began_ms = int(time.time() * 1000) - HOURS * 3_600_000
+    began_ms = int(time.time() * 1000) - HOURS * HOUR_MS
     events = list(simulate(total, args.seed, start_ms=began_ms, hours=HOURS))
     async with wire(settings.load(variables)) as ends:
         fleet = await asyncio.to_thread(Fleet(variables).__enter__)

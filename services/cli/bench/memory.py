@@ -12,10 +12,10 @@ from rich.table import Table
 from services import codec, settings
 from services.classify.stage import State, is_new, observe
 from services.records import VERSION, Message, Relation
+from services.spans import DAY_MS
 
 HELP = "measure: memory of senders who write to strangers and friends, up to the budget and beyond"
 START_MS = 1_795_392_000_000
-DAY_MS = 24 * 3_600_000
 TEXTS = ("see you at noon then", "did the parcel come in the end?", "I have the tickets, row four")
 
 

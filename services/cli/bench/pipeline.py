@@ -20,6 +20,7 @@ from services.cli import brokers
 from services.cli.fleet import MODULES, Fleet, cpu_seconds, environment
 from services.cli.simulate import simulate
 from services.cli.wire import Wire, wire
+from services.spans import HOUR_MS
 from services.topics import DECISIONS, QUARANTINE, SIGHTINGS
 
 HELP = "drain simulated traffic through Apache Kafka with all services on this machine"
@@ -79,7 +80,7 @@ async def _measure(
     args: argparse.Namespace, variables: dict[str, str], broker_pid: int, console: Console
 ) -> dict[str, Any]:
     configured = settings.load(variables)
-    began_ms = int(time.time() * 1000) - HOURS * 3_600_000
+    began_ms = int(time.time() * 1000) - HOURS * HOUR_MS
     async with wire(configured) as ends:
         console.print(f"producing {args.events} events")
         await fill(args, ends, began_ms)

@@ -10,8 +10,8 @@ from services.cli.simulate.people import Chat, Side, ago_or_never
 from services.cli.simulate.rhythm import busy_days, clock_ms, stamp_second
 from services.cli.simulate.texts import Row, Style, Template, pick
 from services.cli.simulate.world import Draft, Event, World
+from services.spans import HOUR_MS, MINUTE_MS, SECOND_MS
 
-_SECOND, _MINUTE, _HOUR = 1000, 60_000, 3_600_000
 PUPPET = "puppet"
 
 Gaps = Callable[[Random, int], int]
@@ -50,7 +50,7 @@ def jitter(share: float, spread: float = 0.0) -> Callable[[World, float], Gaps]:
     """Gaps within ± `share` of the mean; each bot's own mean within ± `spread` of the habit's."""
 
     def pace(world: World, per_hour: float) -> Gaps:
-        mean = _HOUR / (per_hour * (1 - spread + 2 * spread * world.rng.random()))
+        mean = HOUR_MS / (per_hour * (1 - spread + 2 * spread * world.rng.random()))
         return lambda rng, now_ms: int(mean * (1 - share + 2 * share * rng.random()))
 
     return pace
@@ -58,11 +58,11 @@ def jitter(share: float, spread: float = 0.0) -> Callable[[World, float], Gaps]:
 
 def metronome(world: World, per_hour: float) -> Gaps:
     """A strict beat, each stroke up to 5 s early or late; the error does not add up."""
-    beat, late_ms = _HOUR / per_hour, 0.0
+    beat, late_ms = HOUR_MS / per_hour, 0.0
 
     def gap(rng: Random, now_ms: int) -> int:
         nonlocal late_ms
-        before_ms, late_ms = late_ms, 10 * _SECOND * (rng.random() - 0.5)
+        before_ms, late_ms = late_ms, 10 * SECOND_MS * (rng.random() - 0.5)
         return int(beat + late_ms - before_ms)
 
     return gap
@@ -80,7 +80,7 @@ def on_follow(world: World, per_hour: float) -> Gaps:
 
 def loose(world: World, per_hour: float) -> Gaps:
     """At random, at least 20 s apart."""
-    rate = 1 / (_HOUR / per_hour - 20_000)
+    rate = 1 / (HOUR_MS / per_hour - 20_000)
     return lambda rng, now_ms: 20_000 + int(rng.expovariate(rate))
 
 
@@ -161,7 +161,7 @@ HABITS = (
     Habit("opener", 120, 60, jitter(0.4), one_word, ("opener",), greeted=0.05, answered=0.08),
     Habit("hijacked", 200, 210, jitter(0.7), one_text, ("finance", "giveaway"), greeted=1.0, answered=0.04, old=True),
 )
-CAMPAIGN_MS = 6 * _HOUR
+CAMPAIGN_MS = 6 * HOUR_MS
 _FEWEST_SENDERS = 12
 
 
@@ -215,7 +215,7 @@ class Bot:
     def _person_answers(self, event: Event, pair: Pair, now_ms: int) -> None:
         rng = self._world.rng
         row = (pick(words.REFUSALS, rng), "refusal") if rng.random() < 0.8 else self._world.texts.deck("refusal").any()
-        Chat(self._world, pair, 1, row, (Side(), Side(patience_ms=10 * _MINUTE))).answer(event["event_id"], now_ms)
+        Chat(self._world, pair, 1, row, (Side(), Side(patience_ms=10 * MINUTE_MS))).answer(event["event_id"], now_ms)
 
     def _puppet_answers(self, pair: Pair, now_ms: int) -> None:
         world = self._world
@@ -224,7 +224,7 @@ class Bot:
             text, kind = world.texts.reply("en")
             return world.send(at_ms, pair, pair.two, Draft(text, kind, PUPPET, "auto"))
 
-        world.at(now_ms + world.rng.randrange(5 * _SECOND, 60 * _SECOND), turn)
+        world.at(now_ms + world.rng.randrange(5 * SECOND_MS, 60 * SECOND_MS), turn)
 
 
 def release(world: World, budget: float, span_ms: int) -> None:
@@ -269,7 +269,7 @@ def _campaign(world: World, habit: Habit, senders: int, now_ms: int, length_ms: 
 
 def _loners(world: World, habit: Habit, quota: float, span_ms: int) -> None:
     """Bots of one habit that send `quota` messages in all, each starting where the span leaves it the time."""
-    longest = max(1, min(habit.messages, int(0.95 * span_ms / _HOUR * habit.per_hour)))
+    longest = max(1, min(habit.messages, int(0.95 * span_ms / HOUR_MS * habit.per_hour)))
     total = round(quota / (1.1 if habit.puppets else 1.0))
     count = -(-total // longest)
 
@@ -278,7 +278,7 @@ def _loners(world: World, habit: Habit, quota: float, span_ms: int) -> None:
         script = habit.script(world, pick(habit.roles, world.rng))
         world.at(now_ms, Bot(world, habit, messages, script, habit.pace(world, habit.per_hour)))
 
-    one_by_one(world, count, 0.97 * span_ms - min(longest, total) * _HOUR / habit.per_hour, begin)
+    one_by_one(world, count, 0.97 * span_ms - min(longest, total) * HOUR_MS / habit.per_hour, begin)
 
 
 def one_by_one(world: World, count: int, room_ms: float, begin: Callable[[int, int], None]) -> None:

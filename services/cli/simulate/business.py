@@ -8,15 +8,14 @@ from services.cli.simulate.accounts import Pair
 from services.cli.simulate.people import Chat, Side, language_of, someone
 from services.cli.simulate.texts import Style, Template, pick
 from services.cli.simulate.world import Draft, Event, World
+from services.spans import HOUR_MS, MINUTE_MS
 
 DESK = "service_desk"
 ORGANISER = "organiser"
 CLUB = "club"
 
-_MINUTE = 60_000
-_HOUR = 60 * _MINUTE
-_CUSTOMER = Side(role="ask", patience_ms=10 * _MINUTE)
-_STAFF = Side(habit=DESK, role="answer", patience_ms=8 * _MINUTE)
+_CUSTOMER = Side(role="ask", patience_ms=10 * MINUTE_MS)
+_STAFF = Side(habit=DESK, role="answer", patience_ms=8 * MINUTE_MS)
 _KNOWN_CUSTOMERS = 0.3
 _ROUNDS = (2, 2, 2, 3, 4, 4)  # messages of an enquiry, the customer's first
 _ANSWERS = sum(messages // 2 for messages in _ROUNDS) / len(_ROUNDS)
@@ -104,7 +103,7 @@ class Mailing:
         self._world, self._account, self._club = world, account, club
         people = world.accounts.people
         self._left = min(size, people)
-        self._gap_ms = _HOUR / size
+        self._gap_ms = HOUR_MS / size
         self._step = world.accounts.stride(Random(account))
         self._member = account * 7919 % people  # the same members each time
         style = Style(name=world.rng.random() < 0.5)
@@ -126,5 +125,5 @@ class Mailing:
 
     def _answer(self, event: Event, pair: Pair, habit: str, now_ms: int) -> None:
         messages = 1 if self._world.rng.random() < 0.5 else 2
-        sides = (Side(habit=habit), Side(patience_ms=20 * _MINUTE))
+        sides = (Side(habit=habit), Side(patience_ms=20 * MINUTE_MS))
         Chat(self._world, pair, messages, sides=sides, twice=0.0).answer(event["event_id"], now_ms)

@@ -6,16 +6,16 @@ from random import Random
 
 from services.cli.simulate import words
 from services.cli.simulate.accounts import CIRCLE, Pair, mix
-from services.cli.simulate.rhythm import DAY_MS, busy_days, clock_ms, stamp_second
+from services.cli.simulate.rhythm import busy_days, clock_ms, stamp_second
 from services.cli.simulate.texts import LANGUAGES, Row, pick
 from services.cli.simulate.world import Draft, Event, World
+from services.spans import DAY_MS, MINUTE_MS, SECOND_MS
 
 PERSON = "person"
 MANY_NEW_PEOPLE = "many_new_people"
 NEW_NUMBER = "new_number"
 NEW_PEOPLE_A_DAY = 40
 
-_SECOND, _MINUTE = 1000, 60_000
 _ANSWERED = 0.5  # share of first contacts that get an answer
 _QUOTES_ID = 0.6  # share of answers that carry `in_reply_to`, as platforms' reply buttons are used
 
@@ -26,7 +26,7 @@ class Side:
 
     habit: str = PERSON
     role: str = "reply"
-    patience_ms: float = 2 * _MINUTE
+    patience_ms: float = 2 * MINUTE_MS
 
 
 _ANYBODY = Side()
@@ -82,7 +82,7 @@ class Chat:
     def _go_on(self, event: Event, now_ms: int) -> None:
         if self._world.rng.random() < self._twice:
             self._last = None
-            self._book(now_ms, 10 * _SECOND)
+            self._book(now_ms, 10 * SECOND_MS)
         else:
             self._last, self._second = str(event["event_id"]), not self._second
             self._book(now_ms, self._sides[self._second].patience_ms)
@@ -121,7 +121,7 @@ def ago_or_never(world: World, now_ms: int, often: float) -> str | None:
     if rng.random() >= often:
         return None
     if rng.random() < 0.33:
-        return stamp_second(now_ms - rng.randrange(20 * _SECOND, 90 * _MINUTE))
+        return stamp_second(now_ms - rng.randrange(20 * SECOND_MS, 90 * MINUTE_MS))
     return world.accounts.ago(1 + rng.randrange(900), rng.getrandbits(40))
 
 
@@ -206,7 +206,7 @@ class Group:
         self._left -= 1
         self._prior += 1
         if self._left > 0:
-            world.at(now_ms + answer_ms(rng, _MINUTE), self)
+            world.at(now_ms + answer_ms(rng, MINUTE_MS), self)
         return event
 
     def _news(self, sender: int) -> Row:
@@ -231,7 +231,7 @@ class ManyNewPeople:
         self._world, self._person = world, person
         origin = busy_days(now_ms)
         places = (origin + 0.6 * world.rng.random() for _ in range(NEW_PEOPLE_A_DAY - 1))
-        self._times = sorted((min(clock_ms(place), now_ms + DAY_MS - _MINUTE) for place in places), reverse=True)
+        self._times = sorted((min(clock_ms(place), now_ms + DAY_MS - MINUTE_MS) for place in places), reverse=True)
 
     def __call__(self, now_ms: int) -> Event | None:
         world = self._world
@@ -274,5 +274,5 @@ class NewNumber:
         event = world.send(now_ms, pair, self._person, draft)
         if rng.random() < 0.4:
             Chat(world, pair, 1).answer(event["event_id"], now_ms)
-        world.at(now_ms + rng.randrange(5 * _SECOND, 60 * _SECOND), self)
+        world.at(now_ms + rng.randrange(5 * SECOND_MS, 60 * SECOND_MS), self)
         return event

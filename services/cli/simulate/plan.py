@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from random import Random
 
 from services.cli.simulate import bots, business, people
-from services.cli.simulate.rhythm import DAY_MS, busy_days
+from services.cli.simulate.rhythm import busy_days
 from services.cli.simulate.world import World
+from services.spans import DAY_MS
 
 MOST_SENDERS = 100_000
 _PER_SENDER_DAY = 2.0

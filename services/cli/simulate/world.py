@@ -6,8 +6,9 @@ from heapq import heappop, heappush
 from random import Random
 
 from services.cli.simulate.accounts import Accounts, Pair
-from services.cli.simulate.rhythm import DAY_MS, busy_days, clock_ms, stamp
+from services.cli.simulate.rhythm import busy_days, clock_ms, stamp
 from services.cli.simulate.texts import Texts
+from services.spans import DAY_MS
 
 Event = dict[str, object]
 Turn = Callable[[int], Event | None]

@@ -8,9 +8,10 @@ would stall its neighbours; and a lane that rebuilds its state can seek without 
 
 import asyncio
 import contextlib
+import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -144,6 +145,20 @@ class Gaps:
         return records
 
 
+@contextlib.contextmanager
+def _unheard(logger: str) -> Iterator[None]:
+    """Keep a logger quiet while something is tried that may well fail."""
+
+    def nothing(_: logging.LogRecord) -> bool:
+        return False
+
+    logging.getLogger(logger).addFilter(nothing)
+    try:
+        yield
+    finally:
+        logging.getLogger(logger).removeFilter(nothing)
+
+
 class Reader:
     """Reads one partition, outside any group, committed records only."""
 
@@ -226,7 +241,8 @@ class Sender:
             )
             return
         try:
-            self._producer = await connect(self._new(enable_idempotence=True), "sender")
+            with _unheard("aiokafka.producer.sender"):
+                self._producer = await connect(self._new(enable_idempotence=True), "sender")
         except Unavailable:
             self._producer = await connect(self._new(acks="all"), "sender")
 

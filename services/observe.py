@@ -19,6 +19,10 @@ from services.settings import Settings
 
 PORTS = {"ingest": 9101, "classify": 9102, "action": 9103, "campaigns": 9104, "casebook": 9105}
 STALL_SECONDS = 30.0
+# While a broker is down, every client of a process says so twenty times a second.
+REPEAT_SECONDS = 10.0
+MAX_SAYINGS = 1000
+OURS = ("services", "__main__")  # a module that is run is not called by its name
 # The longest text that a command may give, each letter escaped, is 3 MiB.
 MAX_BODY_BYTES = 4 * 1024 * 1024
 
@@ -46,6 +50,29 @@ class JsonFormatter(logging.Formatter):
         return codec.dumps(line).decode()
 
 
+class Repeats(logging.Filter):
+    """Lets through what a library says again and again once in REPEAT_SECONDS; `left_out` counts what was not told."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._told: dict[tuple[str, str], tuple[float, int]] = {}
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        if record.name.split(".")[0] in OURS:
+            return True
+        saying = record.name, str(record.msg)
+        told_at, left_out = self._told.pop(saying, (-REPEAT_SECONDS, 0))
+        if record.created - told_at < REPEAT_SECONDS:
+            self._told[saying] = told_at, left_out + 1
+            return False
+        self._told[saying] = record.created, 0
+        if len(self._told) > MAX_SAYINGS:
+            del self._told[next(iter(self._told))]
+        if left_out:
+            record.__dict__["fields"] = {"left_out": left_out}
+        return True
+
+
 def _told(error: BaseException) -> dict[str, object]:
     frames = traceback.extract_tb(error.__traceback__)
     told: dict[str, object] = {
@@ -58,13 +85,14 @@ def _told(error: BaseException) -> dict[str, object]:
 
 
 def start_logging(service: str) -> None:
-    """JSON lines on stderr; libraries from WARNING on."""
+    """JSON lines on stderr; libraries from WARNING on, and no louder than `Repeats` lets them be."""
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(JsonFormatter(service))
+    handler.addFilter(Repeats())
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.WARNING)
-    for ours in ("services", "__main__"):  # a module that is run is not called by its name
+    for ours in OURS:
         logging.getLogger(ours).setLevel(logging.INFO)
 
 

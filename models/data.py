@@ -68,7 +68,8 @@ class Use(StrEnum):
 class PublicSet(BaseModel):
     """A public set: a gzipped file of JSON lines with `text`, `label` (spam | ham), `source` and `kind`.
 
-    `family`: sets that share texts have the same and are held out together.
+    `family`: sets that share texts have the same and are held out together. `lang`: the language of most
+    of its texts, ISO 639-1.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -81,6 +82,7 @@ class PublicSet(BaseModel):
     source: str
     use: Use
     family: str
+    lang: str = "en"
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,7 +176,10 @@ def read_public(known: PublicSet, folder: Path) -> list[Row]:
             f"{known.file} is not the file that {SETS.name} names (sha256): take that version, or mend the table"
         )
     lines = gzip.decompress(packed).splitlines()
-    return [Row(row["text"], row["label"] == "spam", None, "public", known.name) for row in map(json.loads, lines)]
+    return [
+        Row(row["text"], row["label"] == "spam", None, "public", known.name, known.lang)
+        for row in map(json.loads, lines)
+    ]
 
 
 def _sampled(rows: list[Row], seed: int) -> Iterator[Row]:

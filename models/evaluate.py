@@ -21,6 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
+from scipy.special import expit
 from sklearn.metrics import roc_auc_score
 
 from models import card, data
@@ -113,7 +114,7 @@ def write_card(scorer: Scorer, dev: Path, folder: Path) -> None:
     sets = [known for known in public_sets() if known.use is not Use.NEITHER and (folder / known.file).exists()]
     wanted = [known for known in sets if known.use is Use.EVALUATE or known.name in HAM]
     measured_sets = [Read.by(scorer, read_public(known, folder)) for known in wanted]
-    legitimate = Read.joined([near, *measured_sets])
+    every = Read.joined([near, *measured_sets])
     names = [known.name + ("" if known.use is Use.EVALUATE else " (part of it trained on)") for known in wanted]
     card.precision_recall(near, CARD / "precision-recall.png")
     card.reliability(near, CARD / "reliability.png")
@@ -128,7 +129,9 @@ def write_card(scorer: Scorer, dev: Path, folder: Path) -> None:
             threshold=THRESHOLD,
             sets=card.table(HEAD, rows),
             slices=card.slices(near, THRESHOLD),
-            scripts=card.scripts(legitimate, THRESHOLD),
+            scripts=card.scripts(every, THRESHOLD),
+            languages=card.languages(every, THRESHOLD),
+            own_languages=card.languages(unseen(folder), THRESHOLD),
             disguises=card.table(("disguise", "caught without", "still caught"), mutated),
         ),
         encoding="utf-8",
@@ -140,8 +143,23 @@ def read(path: Path) -> list[Row]:
     content = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
     rows = [json.loads(line) for line in content.splitlines() if line.strip()]
     return [
-        Row(row["text"], row["label"] in ("auto", "spam"), row.get("category"), "public", path.name) for row in rows
+        Row(
+            row["text"], row["label"] in ("auto", "spam"), row.get("category"), "public", path.name, row.get("lang", "")
+        )
+        for row in rows
     ]
+
+
+def unseen(folder: Path, seed: int = 7) -> Read:
+    """Our rows with the form of real messages, as the first look reads them that has not seen their file."""
+    from models import train
+
+    rows = data.pool(folder, seed).rows
+    counts = train.bag([row.text for row in rows])
+    logits = train.unseen(rows, train.task(rows, counts, train.rarity(counts)), seed)
+    slope, intercept = train.calibrate(rows, logits)
+    scores = expit(slope * logits.astype(np.float64) + intercept)
+    return Read(rows, scores, scores).of([row.part == "realform" for row in rows])
 
 
 def disguised(rows: Sequence[Row], scorer: Scorer) -> Iterable[tuple[str, int, float]]:

@@ -85,7 +85,7 @@ def train(pool: Pool, encoder: Encoder | None, seed: int) -> Trained:
     given = task(pool.rows, counts, idf)
     auto = network.fit(given, seed, Recipe(show=_shown("auto")))
     kinds = network.fit(kinds_task(pool.rows, given), seed, Recipe(KINDS_HIDDEN, KINDS_EPOCHS, 0.0, _shown("kinds")))
-    return Trained(idf, auto, kinds, _calibrate(pool.rows, _unseen(pool.rows, given, seed)), encoder)
+    return Trained(idf, auto, kinds, calibrate(pool.rows, unseen(pool.rows, given, seed)), encoder)
 
 
 def task(rows: list[Row], counts: sparse.csr_matrix, idf: Floats) -> Task:
@@ -133,7 +133,7 @@ def scaled(counts: sparse.csr_matrix, idf: Floats) -> sparse.csr_matrix:
     return sparse.csr_matrix(sparse.diags(1 / length) @ counts @ sparse.diags(idf))
 
 
-def _unseen(rows: list[Row], given: Task, seed: int) -> Floats:
+def unseen(rows: list[Row], given: Task, seed: int) -> Floats:
     """Raw logits [rows] of those in `realform` and of legitimate public ones, each from a network that had not seen any
     of its file; NaN for the others."""
     files = sorted({row.file for row in rows if row.part in ("realform", "public")})
@@ -147,7 +147,7 @@ def _unseen(rows: list[Row], given: Task, seed: int) -> Floats:
     return logits
 
 
-def _calibrate(rows: list[Row], logits: Floats) -> tuple[float, float]:
+def calibrate(rows: list[Row], logits: Floats) -> tuple[float, float]:
     """Slope and intercept of `auto` to its logit at `PRIOR`, from texts of files that a network had not seen.
 
     Our imagined rows give their label away by their author's style, so the automated side is `realform` alone.

@@ -187,7 +187,7 @@ class FeatureSpec:
 
     version: int = 2
     orders: tuple[int, ...] = (3, 5)
-    bits: int = 17
+    bits: int = 18
     max_chars: int = 4094
     chunk: int = 16
 

@@ -44,10 +44,10 @@ def unwrap(record: Inbound, value: bytes) -> Iterator[tuple[Form, dict[str, Any]
     """The native events in a record's value, in their order, maybe none; raises BadRecord."""
     headers = dict(record.headers) if record.headers else {}
     if "ce_specversion" in headers:
-        yield from _events(Form.CLOUDEVENTS_BINARY, cloudevents.from_binary(headers, value))
-    elif cloudevents.is_batch(headers):
+        yield from _events(Form.CLOUDEVENTS_BINARY, *cloudevents.from_binary(headers, value))
+    elif cloudevents.is_batch(headers, value):
         for envelope in cloudevents.batch(value):
-            yield from _events(Form.CLOUDEVENTS, cloudevents.from_envelope(envelope))
+            yield from _events(Form.CLOUDEVENTS, *cloudevents.from_envelope(envelope))
     else:
         yield from native(codec.loads_object(value), headers)
 
@@ -55,19 +55,20 @@ def unwrap(record: Inbound, value: bytes) -> Iterator[tuple[Form, dict[str, Any]
 def native(document: dict[str, Any], headers: Mapping[str, bytes] = {}) -> Iterator[tuple[Form, dict[str, Any]]]:
     """The native events in a document that is not in binary mode; raises BadRecord."""
     if cloudevents.is_envelope(headers, document):
-        yield from _events(Form.CLOUDEVENTS, cloudevents.from_envelope(document))
+        yield from _events(Form.CLOUDEVENTS, *cloudevents.from_envelope(document))
     else:
         yield from _events(Form.NATIVE, document)
 
 
-def _events(form: Form, document: dict[str, Any]) -> Iterator[tuple[Form, dict[str, Any]]]:
-    """A native event as it is; else the events of the platform that claims the document."""
-    if "event_id" in document and "sender_id" in document:
-        yield form, document
-        return
-    for platform, adapter in _PLATFORMS:
-        if adapter.claims(document):
-            for event in adapter.events(document):
-                yield platform, event
-            return
-    yield form, document
+def _events(
+    form: Form, document: dict[str, Any], attributes: Mapping[str, Any] = {}
+) -> Iterator[tuple[Form, dict[str, Any]]]:
+    """The events of the platform that claims the document; else a native event, completed from its envelope's."""
+    if not ("event_id" in document and "sender_id" in document):
+        for platform, adapter in _PLATFORMS:
+            if adapter.claims(document):
+                codec.drop_nulls(document)
+                for event in adapter.events(document):
+                    yield platform, event
+                return
+    yield form, cloudevents.completed(document, attributes) if attributes else document

@@ -56,8 +56,10 @@ def claims(document: Mapping[str, Any]) -> bool:
     return (
         isinstance(document.get("logs"), list)
         or str(document.get("$type", "")).startswith("chat.bsky.")
-        or ("members" in document and "lastMessage" in document)
+        or ("members" in document and ("lastMessage" in document or "rev" in document))
         or ("convoId" in document and "message" in document)
+        or isinstance(document.get("convo"), dict)
+        or isinstance(document.get("convos"), list)
     )
 
 
@@ -67,13 +69,22 @@ def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
         for entry in document["logs"]:
             if isinstance(entry, dict) and entry.get("$type") == _CREATED:
                 yield from _message(entry.get("message"), entry.get("convoId"), ())
-    elif "lastMessage" in document:
-        members = codec.convert(document.get("members"), list[Member])
-        yield from _message(document["lastMessage"], document.get("id"), members)
+    elif "convo" in document or "convos" in document:
+        for convo in document.get("convos", [document.get("convo")]):
+            if isinstance(convo, dict):
+                yield from _last(convo)
+    elif "members" in document:
+        yield from _last(document)
     elif document.get("$type") == _MESSAGE:
         yield from _message(document, document.get("convoId"), ())
     elif document.get("$type") in (_CREATED, None):
         yield from _message(document.get("message"), document.get("convoId"), ())
+
+
+def _last(convo: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    if "lastMessage" in convo:
+        members = codec.convert(convo.get("members"), list[Member])
+        yield from _message(convo["lastMessage"], convo.get("id"), members)
 
 
 def _message(found: object, convo: object, members: "list[Member] | tuple[()]") -> Iterator[dict[str, Any]]:

@@ -16,8 +16,11 @@ _STRUCTURED = b"application/cloudevents+json"
 _BATCH = b"application/cloudevents-batch+json"
 
 
-def is_batch(headers: Mapping[str, bytes]) -> bool:
-    return headers.get("content-type", b"").lower().startswith(_BATCH)
+def is_batch(headers: Mapping[str, bytes], value: bytes) -> bool:
+    """Whether a value is a batch: by its content type or, where none is kept, as a list of envelopes."""
+    return headers.get("content-type", b"").lower().startswith(_BATCH) or (
+        value.startswith(b"[") and b'"specversion"' in value
+    )
 
 
 def is_envelope(headers: Mapping[str, bytes], document: Mapping[str, Any]) -> bool:
@@ -34,19 +37,19 @@ def batch(value: bytes) -> list[dict[str, Any]]:
     return envelopes
 
 
-def from_binary(headers: Mapping[str, bytes], value: bytes) -> dict[str, Any]:
-    """The native event of a binary-mode record."""
+def from_binary(headers: Mapping[str, bytes], value: bytes) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """The document of a binary-mode record, and the envelope's attributes; raises BadRecord."""
     try:
         attributes = {
             name: headers["ce_" + name].decode() for name in ("specversion", "id", "time") if "ce_" + name in headers
         }
     except (UnicodeDecodeError, AttributeError):
         raise BadRecord(Fault.BAD_ENVELOPE) from None
-    return _completed(attributes, codec.loads_object(value))
+    return codec.loads_object(value), _checked(attributes)
 
 
-def from_envelope(envelope: Mapping[str, Any]) -> dict[str, Any]:
-    """The native event of a structured envelope."""
+def from_envelope(envelope: Mapping[str, Any]) -> tuple[dict[str, Any], Mapping[str, Any]]:
+    """The document of a structured envelope, and the envelope's attributes; raises BadRecord."""
     data = envelope.get("data")
     if data is None and isinstance(envelope.get("data_base64"), str):
         try:
@@ -55,12 +58,17 @@ def from_envelope(envelope: Mapping[str, Any]) -> dict[str, Any]:
             raise BadRecord(Fault.BAD_ENVELOPE, "data_base64") from None
     if not isinstance(data, dict):
         raise BadRecord(Fault.BAD_ENVELOPE, "data")
-    return _completed(envelope, data)
+    return data, _checked(envelope)
 
 
-def _completed(attributes: Mapping[str, Any], event: dict[str, Any]) -> dict[str, Any]:
+def _checked(attributes: Mapping[str, Any]) -> Mapping[str, Any]:
     if attributes.get("specversion") != "1.0":
         raise BadRecord(Fault.BAD_ENVELOPE, "specversion")
+    return attributes
+
+
+def completed(event: dict[str, Any], attributes: Mapping[str, Any]) -> dict[str, Any]:
+    """A native event with what it leaves to its envelope."""
     for field, attribute in (("event_id", "id"), ("sent_at", "time")):
         if event.get(field) is None and attributes.get(attribute) is not None:
             event[field] = attributes[attribute]

@@ -32,6 +32,15 @@ class Referenced(msgspec.Struct, frozen=True):
     author: Author
 
 
+class Forwarded(msgspec.Struct, frozen=True):
+    content: str = ""
+    attachments: list[dict[str, Any]] = []
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    message: Forwarded = Forwarded()
+
+
 class MessageObject(msgspec.Struct, frozen=True):
     id: str
     channel_id: str
@@ -43,6 +52,8 @@ class MessageObject(msgspec.Struct, frozen=True):
     guild_id: str | None = None
     recipient_id: str | None = None
     attachments: list[dict[str, Any]] = []
+    sticker_items: list[dict[str, Any]] = []
+    message_snapshots: list[Snapshot] = []
     message_reference: Reference | None = None
     referenced_message: Referenced | None = None
 
@@ -68,7 +79,7 @@ def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _message(document: Mapping[str, Any]) -> object:
     if "op" in document:
-        return document["d"] if document.get("t") in _DISPATCHES else None
+        return document.get("d") if document.get("t") in _DISPATCHES else None
     if "channel_id" in document:
         return document
     event = document.get("event")
@@ -76,6 +87,7 @@ def _message(document: Mapping[str, Any]) -> object:
 
 
 def _event(message: MessageObject, author: Author, content: str) -> dict[str, Any]:
+    forwarded = [snapshot.message for snapshot in message.message_snapshots]
     return {
         "event_id": message.id,
         "revision": epoch_ms(message.edited_timestamp, "edited_timestamp") if message.edited_timestamp else 0,
@@ -84,9 +96,10 @@ def _event(message: MessageObject, author: Author, content: str) -> dict[str, An
         "recipient_id": message.recipient_id,
         "conversation_id": message.channel_id,
         "sent_at": message.timestamp or _born_ms(message.id),
-        "text": content,
+        "text": "\n".join(filter(None, (content, *(shown.content for shown in forwarded)))),
         "in_reply_to": _answered(message, author),
-        "attachments": len(message.attachments),
+        "attachments": sum(len(files) for files in (message.attachments, message.sticker_items))
+        + sum(len(shown.attachments) for shown in forwarded),
         "sender": {"handle": author.username, "display_name": author.global_name, "created_at": _born_ms(author.id)},
     }
 

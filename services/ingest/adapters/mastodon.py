@@ -4,13 +4,13 @@ Source: Mastodon documentation, entities Status, Conversation, Notification; str
 """
 
 from collections.abc import Iterator, Mapping
-from html.parser import HTMLParser
 from typing import Any
 
 import msgspec
 
 from services import codec
 from services.codec import epoch_ms
+from services.ingest.adapters.markup import text_of
 
 
 class Mention(msgspec.Struct, frozen=True):
@@ -32,6 +32,7 @@ class Status(msgspec.Struct, frozen=True):
     visibility: str
     created_at: str
     content: str = ""
+    spoiler_text: str = ""
     edited_at: str | None = None
     in_reply_to_id: str | None = None
     in_reply_to_account_id: str | None = None
@@ -48,7 +49,7 @@ def claims(document: Mapping[str, Any]) -> bool:
         or (
             str(document.get("event", "")).partition(".")[0] in ("status", "account", "report") and "object" in document
         )
-        or ("status" in document and "account" in document)
+        or ("account" in document and ("status" in document or "type" in document))
     )
 
 
@@ -80,7 +81,7 @@ def _event(status: Status) -> dict[str, Any]:
         "sender_id": account.id,
         "recipients": [mention.id for mention in status.mentions] or [account.id],
         "sent_at": status.created_at,
-        "text": _text(status.content),
+        "text": "\n".join(filter(None, (status.spoiler_text, text_of(status.content)))),
         "in_reply_to": status.in_reply_to_id if answered else None,
         "attachments": len(status.media_attachments),
         "sender": {
@@ -96,25 +97,3 @@ def _event(status: Status) -> dict[str, Any]:
 def _shown(count: int | None) -> int | None:
     """A count that its owner hides is told as -1."""
     return None if count is None or count < 0 else count
-
-
-class _Text(HTMLParser):
-    """The text of HTML, lines kept; a link's hidden parts are text, so that it is whole."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.parts: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "br" or (tag == "p" and self.parts):
-            self.parts.append("\n")
-
-    def handle_data(self, data: str) -> None:
-        self.parts.append(data)
-
-
-def _text(html: str) -> str:
-    parser = _Text()
-    parser.feed(html)
-    parser.close()
-    return "".join(parser.parts)

@@ -11,8 +11,10 @@ from typing import Any
 import msgspec
 
 from services import codec
+from services.ingest.adapters.markup import links_of
 
-_KINDS = ("m.room.message", "m.room.encrypted")
+_KINDS = ("m.room.message", "m.room.encrypted", "m.sticker")
+_HTML = "org.matrix.custom.html"
 _MEDIA = ("m.image", "m.file", "m.audio", "m.video")
 
 
@@ -22,14 +24,17 @@ class Relation(msgspec.Struct, frozen=True):
     answered: dict[str, Any] | None = msgspec.field(default=None, name="m.in_reply_to")
 
 
-class NewContent(msgspec.Struct, frozen=True):
+class Words(msgspec.Struct, frozen=True):
+    """`formatted_body` is what people see where its format is HTML, `body` what stands in for it."""
+
     body: str = ""
+    format: str = ""
+    formatted_body: str = ""
 
 
-class Content(msgspec.Struct, frozen=True):
+class Content(Words, frozen=True):
     msgtype: str = ""
-    body: str = ""
-    new: NewContent | None = msgspec.field(default=None, name="m.new_content")
+    new: Words | None = msgspec.field(default=None, name="m.new_content")
     relates_to: Relation | None = msgspec.field(default=None, name="m.relates_to")
 
 
@@ -60,47 +65,56 @@ def claims(document: Mapping[str, Any]) -> bool:
     return (
         "origin_server_ts" in document
         or isinstance(document.get("events"), list)
-        or (isinstance(document.get("rooms"), dict) and "next_batch" in document)
+        or isinstance(document.get("chunk"), list)
+        or "next_batch" in document
     )
 
 
 def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The messages of a payload; raises BadRecord."""
     for found, room in _room_events(document):
-        if (
-            isinstance(found, dict)
-            and found.get("type") in _KINDS
-            and "redacted_because" not in found.get("unsigned", {})
-        ):
+        if isinstance(found, dict) and found.get("type") in _KINDS and not _is_redacted(found):
             yield _event(codec.convert(found, RoomEvent), room)
+
+
+def _is_redacted(found: Mapping[str, Any]) -> bool:
+    unsigned = found.get("unsigned")
+    return isinstance(unsigned, dict) and "redacted_because" in unsigned
 
 
 def _room_events(document: Mapping[str, Any]) -> Iterator[tuple[object, str | None]]:
     """The events of a payload, each with its room where it does not say so itself."""
     if "origin_server_ts" in document:
         yield document, None
-    elif "events" in document:
-        for found in document["events"]:
+    elif "next_batch" not in document:
+        for found in document.get("events") or document.get("chunk") or ():
             yield found, None
     else:
-        for name, room in codec.convert(document["rooms"], Rooms).join.items():
+        for name, room in codec.convert(document.get("rooms", {}), Rooms).join.items():
             for found in room.timeline.events:
                 yield found, name
 
 
 def _event(event: RoomEvent, room: str | None) -> dict[str, Any]:
     content, relation = event.content, event.content.relates_to
-    edit = content.new is not None and relation is not None and relation.rel_type == "m.replace"
+    edited = relation.event_id if relation is not None and relation.rel_type == "m.replace" else None
     return {
-        "event_id": relation.event_id if edit and relation else event.event_id,
-        "revision": event.origin_server_ts if edit else 0,
+        "event_id": edited or event.event_id,
+        "revision": event.origin_server_ts if edited else 0,
         "platform": "matrix",
         "sender_id": event.sender,
         "conversation_id": event.room_id or room,
         "sent_at": event.origin_server_ts,
-        "text": content.new.body if edit and content.new else _own_words(content),
-        "attachments": int(content.msgtype in _MEDIA),
+        "text": _shown(content.new) if edited and content.new else _shown(content, _own_words(content)),
+        "attachments": int(content.msgtype in _MEDIA or event.type == "m.sticker"),
     }
+
+
+def _shown(words: Words, body: str | None = None) -> str:
+    """The body, and the links that only the HTML has."""
+    body = words.body if body is None else body
+    hidden = links_of(words.formatted_body) if words.format == _HTML else ()
+    return " ".join([body, *(link for link in hidden if link not in words.body)])
 
 
 def _own_words(content: Content) -> str:

@@ -25,6 +25,13 @@ class Edited(msgspec.Struct, frozen=True):
     ts: str
 
 
+class Attachment(msgspec.Struct, frozen=True):
+    """What an app adds to a text, or writes in its place."""
+
+    text: str = ""
+    fallback: str = ""
+
+
 class SlackMessage(msgspec.Struct, frozen=True):
     ts: str
     text: str | None = None
@@ -35,6 +42,7 @@ class SlackMessage(msgspec.Struct, frozen=True):
     parent_user_id: str | None = None
     edited: Edited | None = None
     files: list[dict[str, Any]] = []
+    attachments: list[Attachment] = []
 
 
 class Event(SlackMessage, frozen=True):
@@ -84,10 +92,15 @@ def _event(delivery: Delivery, message: SlackMessage) -> dict[str, Any]:
         "recipient_id": ours if ours != sender else None,
         "conversation_id": channel,
         "sent_at": _ms(message.ts),
-        "text": _text(message.text or ""),
+        "text": _text(_words(message)),
         "in_reply_to": f"{channel}:{message.thread_ts}" if message.thread_ts and answered else None,
         "attachments": len(message.files),
     }
+
+
+def _words(message: SlackMessage) -> str:
+    """The text, or else what stands in the attachments: beside a text they are what Slack unfurled, not written."""
+    return message.text or "\n".join(attached.text or attached.fallback for attached in message.attachments)
 
 
 def _ms(ts: str) -> int:

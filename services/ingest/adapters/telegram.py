@@ -71,7 +71,8 @@ def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 def _event(message: TelegramMessage, sender: User) -> dict[str, Any]:
-    chat, answered = message.chat.id, message.reply_to_message
+    answered, account = message.reply_to_message, message.business_connection_id
+    chat: int | str = message.chat.id if account is None else f"{account}:{message.chat.id}"
     other = answered is not None and answered.sender is not None and answered.sender.id != sender.id
     words, entities = message.text, message.entities
     if words is None:
@@ -82,10 +83,8 @@ def _event(message: TelegramMessage, sender: User) -> dict[str, Any]:
         "revision": message.edit_date,
         "platform": "telegram",
         "sender_id": sender.id,
-        "recipient_id": chat if sender.id != chat else message.business_connection_id,
-        "conversation_id": chat
-        if message.business_connection_id is None
-        else f"{message.business_connection_id}:{chat}",
+        "recipient_id": message.chat.id if sender.id != message.chat.id else account,
+        "conversation_id": chat,
         "sent_at": message.date * 1000,
         "text": _with_links(words, entities),
         "in_reply_to": f"{chat}:{answered.message_id}" if answered and other else None,

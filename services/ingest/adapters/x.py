@@ -11,6 +11,10 @@ import msgspec
 
 from services import codec
 
+# What only an Account Activity payload has, and with it what a bare v2 event has.
+_ACTIVITIES = ("direct_message_events", "for_user_id", "user_event")
+_OURS = (*_ACTIVITIES, "dm_conversation_id")
+
 
 class Link(msgspec.Struct, frozen=True):
     url: str = ""
@@ -72,6 +76,10 @@ class User(msgspec.Struct, frozen=True):
     public_metrics: Metrics = Metrics()
 
 
+class Attachments(msgspec.Struct, frozen=True):
+    media_keys: list[str] = []
+
+
 class DmEvent(msgspec.Struct, frozen=True):
     id: str
     event_type: str | None = None
@@ -80,7 +88,7 @@ class DmEvent(msgspec.Struct, frozen=True):
     dm_conversation_id: str | None = None
     created_at: str | None = None
     participant_ids: list[str] = []
-    attachments: dict[str, Any] | None = None
+    attachments: Attachments = Attachments()
     entities: Entities | None = None
 
 
@@ -95,19 +103,25 @@ class DmEvents(msgspec.Struct, frozen=True):
 
 def claims(document: Mapping[str, Any]) -> bool:
     """Whether a document is a payload of X."""
-    if "direct_message_events" in document or "for_user_id" in document or "dm_conversation_id" in document:
+    if any(name in document for name in _OURS) or _is_answer(document):
         return True
     data = document.get("data")
     first = data[0] if isinstance(data, list) and data else data
     return isinstance(first, dict) and "event_type" in first and "id" in first
 
 
+def _is_answer(document: Mapping[str, Any]) -> bool:
+    """Whether it is an answer of the v2 API that holds nothing, which leaves `data` out."""
+    meta = document.get("meta")
+    return not document.get("data") and isinstance(meta, dict) and "result_count" in meta
+
+
 def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The direct messages of a payload; raises BadRecord."""
-    if "direct_message_events" in document or "for_user_id" in document:
+    if any(name in document for name in _ACTIVITIES):
         yield from _activities(codec.convert(document, Activities, strict=False))
     else:
-        whole = document if "data" in document else {"data": document}
+        whole = {"data": document} if "dm_conversation_id" in document else document
         yield from _dm_events(codec.convert(whole, DmEvents))
 
 
@@ -158,7 +172,7 @@ def _dm_events(payload: DmEvents) -> Iterator[dict[str, Any]]:
             "conversation_id": one.dm_conversation_id,
             "sent_at": one.created_at,
             "text": _with_links(one.text, one.entities),
-            "attachments": len((one.attachments or {}).get("media_keys") or ()),
+            "attachments": len(one.attachments.media_keys),
             "sender": _person(users.get(one.sender_id or "")),
             "recipient": _person(users.get(others[0])) if len(others) == 1 else None,
         }

@@ -306,13 +306,17 @@ class Evidence(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Sighting(msgspec.Struct, frozen=True, array_like=True):
-    """A cold message as campaigns see it: no text, only its keys. `sender` and `conversation` are scoped."""
+    """A cold message as campaigns see it: no text, only its keys. `sender`, `conversation`, `recipient` are scoped.
+
+    `recipient`: the one it goes to; empty where there are several or none is named.
+    """
 
     tenant: str
     keys: tuple[str, ...]
     sender: str
     conversation: str
     event_ms: int
+    recipient: str = ""
 
 
 class Sightings(msgspec.Struct, frozen=True, kw_only=True):

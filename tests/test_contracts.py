@@ -246,7 +246,9 @@ SAMPLES: list[msgspec.Struct] = [
         review_id="r-1",
         labelled_ms=NOON_MS,
     ),
-    Sightings(v=VERSION, sightings=(Sighting("default", ("00ff",), SENDER, "default/example/c-1", NOON_MS),)),
+    Sightings(
+        v=VERSION, sightings=(Sighting("default", ("00ff",), SENDER, "default/example/c-1", NOON_MS, RECIPIENT),)
+    ),
     Campaign(
         v=VERSION,
         campaign_id="k-1",

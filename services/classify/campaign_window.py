@@ -1,4 +1,4 @@
-"""Which texts are being sent by many senders: distinct senders and conversations per fingerprint. Pure, in event time.
+"""Which texts are being sent by many senders to many people: distinct names per fingerprint. Pure, in event time.
 
 The same core runs in the `campaigns` service and, message by message, in `doorman replay`.
 """
@@ -13,9 +13,11 @@ from services.records import VERSION, Campaign, Sighting, campaign_review_key
 from services.spans import DAY_MS, HOUR_MS
 
 MIN_SENDERS = 10
+# Many may write the same to one: a club that one joins by a phrase, a shop, a star. That is no campaign.
+MIN_RECIPIENTS = 5
 # What one text counts exactly; past it a campaign is a campaign, and its counts stay.
 MAX_NAMES_OF_TEXT = 1000
-# About 250 MB at most: 600 bytes a text, 110 a name.
+# About 300 MB at most: 850 bytes a text, 110 a name.
 MAX_TEXTS = 200_000
 MAX_NAMES = 1_000_000
 # A text may come a day late; one silent for longer than that comes as a new one.
@@ -34,10 +36,14 @@ def campaign_id(tenant: str, key: str) -> str:
 
 @dataclass(slots=True)
 class _Text:
-    """Who sent one text to strangers, and when last. Names are hashes of 64 bits; `oldest_ms` is a lower bound."""
+    """Who sent one text to strangers, and when last. Names are hashes of 64 bits; `oldest_ms` is a lower bound.
+
+    Where no recipient is named the conversation stands for them.
+    """
 
     senders: dict[int, int] = field(default_factory=dict)
     conversations: dict[int, int] = field(default_factory=dict)
+    recipients: dict[int, int] = field(default_factory=dict)
     first_ms: int = 0
     last_ms: int = 0
     oldest_ms: int = 0
@@ -46,9 +52,9 @@ class _Text:
 
     @property
     def names(self) -> int:
-        return len(self.senders) + len(self.conversations)
+        return sum(map(len, self._counted()))
 
-    def take(self, sender: int, conversation: int, event_ms: int) -> bool:
+    def take(self, sender: int, conversation: int, recipient: int, event_ms: int) -> bool:
         """False for a sighting that is older than a day when it comes."""
         if event_ms <= self.last_ms - DAY_MS:
             return False
@@ -57,24 +63,27 @@ class _Text:
             self._forget(self.last_ms - DAY_MS, event_ms)
         self.oldest_ms = min(self.oldest_ms, event_ms)
         self.first_ms = min(self.first_ms, event_ms)
-        for counted, name in ((self.senders, sender), (self.conversations, conversation)):
+        for counted, name in zip(self._counted(), (sender, conversation, recipient), strict=True):
             if name in counted or len(counted) < MAX_NAMES_OF_TEXT:
                 counted[name] = max(counted.get(name, 0), event_ms)
         return True
 
     def _forget(self, horizon_ms: int, event_ms: int) -> None:
-        for counted in (self.senders, self.conversations):
+        for counted in self._counted():
             for name in [name for name, last_ms in counted.items() if last_ms <= horizon_ms]:
                 del counted[name]
         self.oldest_ms = min(self.senders.values(), default=event_ms)
         if not self.senders:
             self.first_ms = event_ms
 
+    def _counted(self) -> tuple[dict[int, int], ...]:
+        return self.senders, self.conversations, self.recipients
+
     def news(self) -> bool:
         """Whether there is a campaign of which not all is told."""
         count = len(self.senders)
         grown = count >= self.told_senders * GROWTH or self.last_ms + DAY_MS >= self.told_expiry_ms + STRETCH_MS
-        return count >= MIN_SENDERS and grown
+        return grown and count >= MIN_SENDERS and len(self.recipients) >= MIN_RECIPIENTS
 
 
 @dataclass(slots=True)
@@ -90,13 +99,14 @@ class Campaigns:
         """Take in a sighting; returns the campaign that there is to tell of."""
         told = None
         sender, conversation = key_of(sighting.sender), key_of(sighting.conversation)
+        recipient = key_of(sighting.recipient) if sighting.recipient else conversation
         self._high_ms = max(self._high_ms, sighting.event_ms)
         for key in sighting.keys:
             place = (sighting.tenant, key)
             text = self._texts.setdefault(place, _Text())
             self._texts.move_to_end(place)
             held = text.names
-            if text.take(sender, conversation, sighting.event_ms) and told is None and text.news():
+            if text.take(sender, conversation, recipient, sighting.event_ms) and told is None and text.news():
                 told = self._tell(place, text)
             self._names += text.names - held
         self._drop()

@@ -330,7 +330,8 @@ def observe(message: Message, state: State) -> Observation:
         state.windows.conversed(sender_key, sent)
     sighting = None
     if found.telling and bond is not Bond.WARM:
-        sighting = Sighting(message.tenant, found.keys, sender, conversation, message.event_ms)
+        recipient = scope + recipients[0] if len(recipients) == 1 else ""
+        sighting = Sighting(message.tenant, found.keys, sender, conversation, message.event_ms, recipient)
     return Observation(bond, signals(window, sent, message, bond, broadcasting), sighting)
 
 

@@ -16,9 +16,11 @@ from xxhash import xxh3_64_intdigest
 from services.classify.text import fold, visible
 from services.records import Message
 
-# "ok", "happy birthday" and "thanks for the follow" are sent by everybody: fewer words or letters are no campaign.
+# "ok" and "happy birthday" are sent by everybody: fewer words or letters are no campaign. So are "is this still
+# available?" and "merry Christmas to you and your family": so few letters must lead somewhere, by a link or a handle.
 CAMPAIGN_WORDS = 5
 CAMPAIGN_LETTERS = 20
+ANYBODYS_LETTERS = 40
 # A notice names what it is about: a code, an order, a flight. Up to so many words with such a number, and no link.
 NOTICE_WORDS = 30
 # Letters of a word that tells texts apart, how many such words a sketch needs, and how many make a band.
@@ -82,12 +84,18 @@ def prints(message: Message) -> Prints:
         return Prints()
     skeleton = xxh3_64_intdigest(" ".join(found).encode())
     notice = len(found) <= NOTICE_WORDS and _is_notice(message.text)
-    telling = not notice and len(found) >= CAMPAIGN_WORDS and sum(map(len, found)) >= CAMPAIGN_LETTERS
+    telling = not notice and len(found) >= CAMPAIGN_WORDS and _is_somebodys(found, message.text)
     distinct = {word for word in found if len(word) >= LONG or not word.isascii()} if telling else ()
     if len(distinct) < SKETCHED:
         return Prints(skeleton, 0, 0, len(found), notice, telling)
     hashes = sorted(map(xxh3_64_intdigest, map(str.encode, distinct)))
     return Prints(skeleton, _band(hashes[:ROWS]), _band(hashes[-ROWS:]), len(found), notice, telling)
+
+
+def _is_somebodys(found: Sequence[str], text: str) -> bool:
+    """Whether a text says more than what anybody may say."""
+    letters = sum(map(len, found))
+    return letters >= ANYBODYS_LETTERS or (letters >= CAMPAIGN_LETTERS and _LINK.search(text) is not None)
 
 
 def _is_notice(text: str) -> bool:

@@ -253,6 +253,21 @@ def test_a_cold_telling_text_is_sighted_without_its_words() -> None:
     assert (seen.sender, seen.event_ms, sighting.partition) == ("default/default/u-17", NOON_MS, 3)
 
 
+@pytest.mark.parametrize(
+    ("text", "sighted"),
+    [
+        ("Hi, is this still available? I'm interested", False),
+        ("Merry Christmas to you and your family!", False),
+        ("hey, what are you up to this weekend?", False),
+        ("My page is nearly full, follow my spare: @nat.2", True),
+        ("Have you heard of the new token? Everyone in our group doubled in a week", True),
+    ],
+)
+def test_what_anybody_may_say_is_sighted_only_where_it_leads_somewhere(text: str, *, sighted: bool) -> None:
+    batch = run([message_record(text=text)])
+    assert any(output.topic == SIGHTINGS for output in batch.outputs) == sighted
+
+
 def test_a_live_campaign_is_named() -> None:
     assert run([message_record(text=PITCH)], campaign="k-1").scores[0].campaign_id == "k-1"
 

@@ -67,6 +67,13 @@ def test_a_bad_line_is_named_and_the_rest_is_served(tmp_path: Path, capfdbinary:
     assert "events.jsonl:3: bad_time: sent_at" in err
 
 
+def test_what_cannot_be_read_keeps_its_moment(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    file = write(tmp_path / "events.jsonl", event(sent_at=moment(60), text=7), event(event_id="e-2"))
+    _, decisions, _ = run(capfdbinary, file)
+    assert [decision.event_id for decision in decisions] == ["e-2", "e-1"]
+    assert decisions[1].decided_at == moment(60)
+
+
 def test_a_repeat_is_decided_once(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
     file = write(tmp_path / "events.jsonl", event(), event(), event(revision=1), event(sent_at=moment(7200)))
     _, decisions, _ = run(capfdbinary, file)

@@ -242,21 +242,22 @@ def _line(name: str, number: int, line: bytes, lines: Lines) -> Iterator[Message
         lines.refuse(name, number, bad)
         return
     for event in events:
+        received_ms = 0
         try:
-            yield _message(event)
+            received_ms = _received_ms(event)
+            yield message(event, received_ms, event.pop("backfill", False) is True)
         except BadRecord as bad:
             lines.refuse(name, number, bad)
-            kept = unreadable(event, 0)
+            kept = unreadable(event, received_ms)
             if kept is not None:
                 yield kept
 
 
-def _message(event: dict[str, Any]) -> Message:
-    """Received at `ingested_at`, else when it was sent; a line with `"backfill": true` is history."""
+def _received_ms(event: dict[str, Any]) -> int:
+    """An event is received at `ingested_at`, which is taken out of it, else when it was sent; raises BadRecord."""
     received = event.pop("ingested_at", None)
     field, received = ("sent_at", event.get("sent_at")) if received is None else ("ingested_at", received)
-    backfill = event.pop("backfill", False) is True
-    return message(event, 0 if received is None else codec.epoch_ms(received, field), backfill)
+    return 0 if received is None else codec.epoch_ms(received, field)
 
 
 def _shown(messages: list[Message], console: Console) -> Iterable[Message]:

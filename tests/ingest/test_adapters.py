@@ -141,6 +141,11 @@ def taken(document: dict[str, Any]) -> list[Message]:
     [
         (x_activity(), Form.X, ("9001", "17", ("42",), "the tide tables are at https://tides.example/nov")),
         ({"data": [x_dm()], "meta": {}}, Form.X, ("9002", "17", ("42",), "are you at the quay?")),
+        (
+            {"data": {"event_type": "dm.received", "event_uuid": "a-1", "payload": x_activity()}},
+            Form.X,
+            ("9001", "17", ("42",), "the tide tables are at https://tides.example/nov"),
+        ),
         ({"data": x_dm()}, Form.X, ("9002", "17", ("42",), "are you at the quay?")),
         (status(), Form.MASTODON, ("11", "17", ("42",), "@ana look: https://tides.example/nov\nR & B\nBea")),
         (
@@ -194,6 +199,7 @@ def test_a_direct_message_comes_out_of_its_payload(
         {"for_user_id": "42", "direct_message_events": []},
         {"user_event": {"revoke": {"target": {"app_id": "3"}, "source": {"user_id": "17"}}}},
         {"meta": {"result_count": 0}},
+        {"data": {"event_type": "follow.followed", "event_uuid": "a-2", "payload": {"source": {"id": "17"}}}},
         status(visibility="public"),
         {"event": "delete", "payload": "11", "stream": ["user"]},
         {"event": "account.created", "object": {"id": "1"}},

@@ -1,7 +1,7 @@
-"""X: Account Activity payloads (`direct_message_events`) and the v2 API's `dm_events`.
+"""X: Account Activity payloads (`direct_message_events`), bare or as X Activity delivers them, and v2's `dm_events`.
 
 Links are written as the sender meant them: X puts t.co in their place, and would make all links one host.
-Source: X developer documentation, Account Activity data objects; Direct Messages lookup (v2).
+Source: X developer documentation, Account Activity data objects; Direct Messages lookup (v2); X Activity API.
 """
 
 from collections.abc import Iterator, Mapping, Sequence
@@ -107,7 +107,7 @@ def claims(document: Mapping[str, Any]) -> bool:
         return True
     data = document.get("data")
     first = data[0] if isinstance(data, list) and data else data
-    return isinstance(first, dict) and "event_type" in first and "id" in first
+    return isinstance(first, dict) and "event_type" in first and ("id" in first or "payload" in first)
 
 
 def _is_answer(document: Mapping[str, Any]) -> bool:
@@ -118,7 +118,11 @@ def _is_answer(document: Mapping[str, Any]) -> bool:
 
 def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The direct messages of a payload; raises BadRecord."""
-    if any(name in document for name in _ACTIVITIES):
+    data = document.get("data")
+    delivered = data.get("payload") if isinstance(data, dict) else None
+    if delivered is not None:
+        yield from _activities(codec.convert(delivered, Activities, strict=False))
+    elif any(name in document for name in _ACTIVITIES):
         yield from _activities(codec.convert(document, Activities, strict=False))
     else:
         whole = {"data": document} if "dm_conversation_id" in document else document

@@ -1,6 +1,7 @@
 """Bytes to records and back. The only importer of orjson; our own records go through msgspec, which checks types."""
 
 import re
+from collections.abc import Iterable
 from datetime import datetime, timedelta
 from functools import lru_cache
 from typing import Any, TypeVar
@@ -16,6 +17,8 @@ T = TypeVar("T")
 
 # The years 1 to 9999: what RFC 3339 can say.
 _FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+
+MAX_DEPTH = 100
 
 _EPOCH = datetime(1970, 1, 1)
 
@@ -79,6 +82,20 @@ def loads_object(value: bytes | str) -> dict[str, Any]:
     if not isinstance(document, dict):
         raise BadRecord(Fault.NOT_OBJECT)
     return document
+
+
+def check_depth(document: object) -> None:
+    """Raises BadRecord with NOT_JSON for what is nested deeper than any encoder of ours is sure to write again."""
+    level = [document]
+    for _ in range(MAX_DEPTH):
+        level = [inner for found in level if isinstance(found, dict | list) for inner in _inside(found)]
+        if not level:
+            return
+    raise BadRecord(Fault.NOT_JSON)
+
+
+def _inside(found: dict[str, Any] | list[Any]) -> Iterable[Any]:
+    return found.values() if isinstance(found, dict) else found
 
 
 def drop_nulls(document: object) -> None:

@@ -410,8 +410,9 @@ def test_the_age_of_a_discord_account_is_in_its_id() -> None:
         (discord(author={}), Fault.MISSING_FIELD, "author.id"),
         ({"events": [matrix(sender=None)]}, Fault.MISSING_FIELD, "sender"),
         (bsky(), Fault.NO_RECIPIENT, ""),
+        (slack(files=[{"deep": codec.loads(b"[" * 150 + b"]" * 150)}]), Fault.NOT_JSON, ""),
     ],
-    ids=["slack", "slack time", "telegram", "x", "discord", "matrix", "bluesky without its conversation"],
+    ids=["slack", "slack time", "telegram", "x", "discord", "matrix", "bluesky without its conversation", "deep"],
 )
 def test_a_broken_payload_names_its_field(document: dict[str, Any], fault: Fault, field: str) -> None:
     with pytest.raises(BadRecord) as refused:

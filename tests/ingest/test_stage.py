@@ -72,6 +72,7 @@ def test_a_message_comes_out_of_every_form(record: Record, form: Form, event_id:
         (b'{"text": "\\ud800"}', Fault.NOT_JSON),
         (b"[" * 100_000, Fault.NOT_JSON),
         (b"[]", Fault.NOT_OBJECT),
+        (codec.dumps(event(x=1)).replace(b'"x":1', b'"x":' + b"[" * 900 + b"]" * 900), Fault.NOT_JSON),
         (b'"event"', Fault.NOT_OBJECT),
         (b"{}", Fault.MISSING_FIELD),
         (codec.dumps(event(text="x" * MAX_EVENT_BYTES)), Fault.TOO_LARGE),

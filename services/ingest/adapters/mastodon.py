@@ -62,13 +62,13 @@ def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 
 def _status(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
     """The status in a payload, whatever is around it."""
+    found: object = document
     if isinstance(document.get("payload"), str) and document.get("event") != "delete":
-        inside = codec.loads(document["payload"])
-        return _status(inside) if isinstance(inside, dict) else None
+        found = codec.loads(document["payload"])
     for place in ("payload", "object", "last_status", "status"):
-        if isinstance(document.get(place), dict):
-            return _status(document[place])
-    return document if "visibility" in document else None
+        if isinstance(found, dict) and isinstance(found.get(place), dict):
+            found = found[place]
+    return found if isinstance(found, dict) and "visibility" in found else None
 
 
 def _event(status: Status) -> dict[str, Any]:

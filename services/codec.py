@@ -71,9 +71,12 @@ def _path(error: msgspec.ValidationError) -> str:
 def loads(value: bytes | str) -> Any:
     """Any JSON; raises BadRecord with NOT_JSON. NaN, lone surrogates and deep nesting are not JSON here."""
     try:
-        return orjson.loads(value)
+        document = orjson.loads(value)
     except orjson.JSONDecodeError:
         raise BadRecord(Fault.NOT_JSON) from None
+    if isinstance(value, str) or value.count(b"[") + value.count(b"{") > MAX_DEPTH:
+        _check_depth(document)
+    return document
 
 
 def loads_object(value: bytes | str) -> dict[str, Any]:
@@ -84,8 +87,8 @@ def loads_object(value: bytes | str) -> dict[str, Any]:
     return document
 
 
-def check_depth(document: object) -> None:
-    """Raises BadRecord with NOT_JSON for what is nested deeper than any encoder of ours is sure to write again."""
+def _check_depth(document: object) -> None:
+    """Raises BadRecord for what is nested so deep that no encoder is sure to write it again."""
     level = [document]
     for _ in range(MAX_DEPTH):
         level = [inner for found in level if isinstance(found, dict | list) for inner in _inside(found)]

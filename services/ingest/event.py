@@ -73,9 +73,6 @@ def message(event: Mapping[str, Any], received_ms: int, backfill: bool = False) 
     recipient_id = _id(native.recipient_id, "recipient_id")
     recipients = _recipients(native.recipients, sender_id, recipient_id)
     sent_ms = _sent_ms(native.sent_at)
-    extra = {name: event[name] for name in event.keys() - _KNOWN}
-    if extra:
-        codec.check_depth(extra)
     return Message(
         v=VERSION,
         event_id=_required_id(native.event_id, "event_id"),
@@ -96,7 +93,7 @@ def message(event: Mapping[str, Any], received_ms: int, backfill: bool = False) 
         recipient=_person(native.recipient),
         relation=_relation(native.relation),
         backfill=backfill,
-        extra=extra,
+        extra={name: event[name] for name in event.keys() - _KNOWN},
     )
 
 

@@ -131,6 +131,13 @@ def matrix(content: dict[str, Any] | None = None, **parts: Any) -> dict[str, Any
     } | parts
 
 
+def deep(levels: int) -> list[Any]:
+    inner: list[Any] = []
+    for _ in range(levels):
+        inner = [inner]
+    return inner
+
+
 def taken(document: dict[str, Any]) -> list[Message]:
     record = Record(codec.dumps(document), timestamp=NOON_MS)
     return [message(event, NOON_MS) for _, event in unwrap(record, record.value or b"")]
@@ -410,7 +417,7 @@ def test_the_age_of_a_discord_account_is_in_its_id() -> None:
         (discord(author={}), Fault.MISSING_FIELD, "author.id"),
         ({"events": [matrix(sender=None)]}, Fault.MISSING_FIELD, "sender"),
         (bsky(), Fault.NO_RECIPIENT, ""),
-        (slack(files=[{"deep": codec.loads(b"[" * 150 + b"]" * 150)}]), Fault.NOT_JSON, ""),
+        (slack(files=[{"deep": deep(150)}]), Fault.NOT_JSON, ""),
     ],
     ids=["slack", "slack time", "telegram", "x", "discord", "matrix", "bluesky without its conversation", "deep"],
 )

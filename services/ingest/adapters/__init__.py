@@ -65,7 +65,6 @@ def _events(
 ) -> Iterator[tuple[Form, dict[str, Any]]]:
     """The events of the platform that claims the document; else a native event, completed from its envelope's."""
     if not ("event_id" in document and "sender_id" in document):
-        codec.check_depth(document)
         for platform, adapter in _PLATFORMS:
             if adapter.claims(document):
                 codec.drop_nulls(document)

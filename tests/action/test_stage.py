@@ -37,6 +37,8 @@ strangers = true
 [default.signals.strikes]
 reason = "strikes"
 at_least = [[1.5, 1.0]]
+[tenants.capped]
+text_cap = 4.5
 [tenants.quiet]
 mode = "shadow"
 [tenants.lists.senders]
@@ -113,6 +115,12 @@ def test_a_conversation_outweighs_text_and_behaviour() -> None:
     decision = decided(text_score=0.97, bond=Bond.WARM, signals={"seconds_since_follow": 5.0})
     assert decision.verdict == "allow"
     assert codes(decision) == ["text", "conversation"]
+
+
+def test_a_text_weighs_no_more_than_the_policys_cap() -> None:
+    decision = decided(text_score=0.9999, bond=Bond.WARM, message=message(tenant="capped"))
+    assert [reason.weight for reason in decision.reasons] == [4.5, -5.0]
+    assert decision.verdict == "allow"
 
 
 def test_an_unknown_pair_never_triggers_what_only_strangers_trigger() -> None:

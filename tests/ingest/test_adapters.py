@@ -147,6 +147,16 @@ def taken(document: dict[str, Any]) -> list[Message]:
     ("document", "form", "expected"),
     [
         (x_activity(), Form.X, ("9001", "17", ("42",), "the tide tables are at https://tides.example/nov")),
+        (
+            {"events": x_activity()["direct_message_events"], "next_cursor": "c"},
+            Form.X,
+            ("9001", "17", ("42",), "the tide tables are at https://tides.example/nov"),
+        ),
+        (
+            {"event": x_activity()["direct_message_events"][0]},
+            Form.X,
+            ("9001", "17", ("42",), "the tide tables are at https://tides.example/nov"),
+        ),
         ({"data": [x_dm()], "meta": {}}, Form.X, ("9002", "17", ("42",), "are you at the quay?")),
         (
             {"data": {"event_type": "dm.received", "event_uuid": "a-1", "payload": x_activity()}},

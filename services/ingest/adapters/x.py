@@ -1,4 +1,6 @@
-"""X: Account Activity payloads (`direct_message_events`), bare or as X Activity delivers them, and v2's `dm_events`.
+"""X: Account Activity payloads (`direct_message_events`), bare or as X Activity delivers them, and `dm_events`.
+
+The first are those of API v1.1, whose own answers hold the same events; the second are those of v2.
 
 Links are written as the sender meant them: X puts t.co in their place, and would make all links one host.
 Source: X developer documentation, Account Activity data objects; Direct Messages lookup (v2); X Activity API.
@@ -103,7 +105,7 @@ class DmEvents(msgspec.Struct, frozen=True):
 
 def claims(document: Mapping[str, Any]) -> bool:
     """Whether a document is a payload of X."""
-    if any(name in document for name in _OURS) or _is_answer(document):
+    if any(name in document for name in _OURS) or _is_answer(document) or _listed(document):
         return True
     data = document.get("data")
     first = data[0] if isinstance(data, list) and data else data
@@ -116,12 +118,21 @@ def _is_answer(document: Mapping[str, Any]) -> bool:
     return not document.get("data") and isinstance(meta, dict) and "result_count" in meta
 
 
+def _listed(document: Mapping[str, Any]) -> list[Any]:
+    """The events of an answer of v1.1: `events`, or one alone as `event`."""
+    found = document.get("events", [document.get("event")])
+    ours = isinstance(found, list) and any(isinstance(one, dict) and "message_create" in one for one in found)
+    return found if ours else []
+
+
 def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The direct messages of a payload; raises BadRecord."""
     data = document.get("data")
     delivered = data.get("payload") if isinstance(data, dict) else None
     if delivered is not None:
         yield from _activities(codec.convert(delivered, Activities, strict=False))
+    elif listed := _listed(document):
+        yield from _activities(codec.convert({"direct_message_events": listed}, Activities, strict=False))
     elif any(name in document for name in _ACTIVITIES):
         yield from _activities(codec.convert(document, Activities, strict=False))
     else:

@@ -58,7 +58,7 @@ R = TypeVar("R", bound=msgspec.Struct)
 
 SENDER = "default/default/u-17"
 LATER_MS = NOON_MS + 60_000
-TEXT = "Thanks for following! Free e-book"
+TEXT = "Thanks for following! Free e-book: https://books.example/free"
 POLICY: Policy = parse(b"[default]\nthreshold = 0.8\n")
 
 

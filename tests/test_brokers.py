@@ -1,6 +1,7 @@
 """The embedded brokers: what they hold, and that nothing of them stays behind."""
 
 import asyncio
+import contextlib
 import os
 import re
 import signal
@@ -138,10 +139,19 @@ def test_only_kafka_claims_transactions(kafka: Broker, tansu: Broker) -> None:
     assert (kafka.transactions, tansu.transactions) == (True, False)
 
 
+def sockets(pid: int) -> set[str]:
+    """The inodes of a process's sockets; it may open and close files meanwhile."""
+    found = set()
+    for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):
+            if match := re.match(r"socket:\[(\d+)\]", os.readlink(descriptor)):
+                found.add(match[1])
+    return found
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="linux: reads /proc")
 def test_it_listens_on_loopback_only(broker: Broker) -> None:
-    fds = Path(f"/proc/{broker.pid}/fd")
-    inodes = {match[1] for fd in fds.iterdir() if (match := re.match(r"socket:\[(\d+)\]", os.readlink(fd)))}
+    inodes = sockets(broker.pid)
     rows = [
         line.split()
         for table in ("tcp", "tcp6")

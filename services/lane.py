@@ -220,18 +220,23 @@ class Lane:
     async def _step(self, records: list[Inbound]) -> None:
         """One batch through the stage and out, its offset with it."""
         began = time.perf_counter()
-        outputs = await self._shell.in_thread(self._work.run, records, int(time.time() * 1000))
+        outputs, packed = await self._shell.in_thread(self._stage, records, int(time.time() * 1000))
         staged = time.perf_counter()
-        await self._deliver(outputs, records[-1].offset + 1, self._work.metadata())
+        await self._deliver(outputs, packed, records[-1].offset + 1, self._work.metadata())
         self._count_stage.observe(staged - began)
         self._count_commit.observe(time.perf_counter() - staged)
         self._count(records, outputs)
 
-    async def _deliver(self, outputs: list[Output], offset: int, metadata: str) -> None:
+    def _stage(self, records: list[Inbound], now_ms: int) -> tuple[list[Output], Packed]:
+        """What a batch gives, packed in the same turn: a second one would wait for the stages of the other lanes."""
+        outputs = self._work.run(records, now_ms)
+        return outputs, self._sender.pack(outputs)
+
+    async def _deliver(self, outputs: list[Output], packed: Packed, offset: int, metadata: str) -> None:
         """Commit the batch, however often it takes; raises Fenced."""
         while True:
             try:
-                await self._commit(await self._shell.in_thread(self._sender.pack, outputs), offset, metadata)
+                await self._commit(packed, offset, metadata)
                 self.position = offset
                 return
             except Unavailable as error:
@@ -240,6 +245,7 @@ class Lane:
                 self.position = offset
                 return
             metrics.LANE_FAILURES.labels(self._plan.service, "sent_again").inc()
+            packed = await self._shell.in_thread(self._sender.pack, outputs)
 
     async def _commit(self, packed: Packed, offset: int, metadata: str) -> None:
         if self._exactly_once:

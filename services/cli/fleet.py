@@ -28,15 +28,17 @@ STOP_SECONDS = 40.0
 
 
 class Process:
-    """One service's process. `address` is its HTTP host:port once it is ready."""
+    """One service's process. `name`: the service's, with "-2" and so on for a further process of it; `address` is its
+    HTTP host:port once it is ready."""
 
     def __init__(self, name: str, environment: Mapping[str, str]) -> None:
         self.name = name
+        self.service = name.partition("-")[0]
         self.address = ""
         self.tail: deque[str] = deque(maxlen=50)
         self._ready = threading.Event()
         self._popen = subprocess.Popen(  # noqa: S603 our own modules
-            [sys.executable, "-m", MODULES[name]],
+            [sys.executable, "-m", MODULES[self.service]],
             env=environment_with(environment),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,

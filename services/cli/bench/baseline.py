@@ -24,7 +24,6 @@ from services.settings import environment_with
 from services.spans import HOUR_MS
 
 HELP = "the pipeline against a textbook Faust pipeline with the same model, through Apache Kafka"
-STAGES = ("ingest", "classify", "action")
 PATIENCE_SECONDS = 60.0
 LOOK_SECONDS = 0.25
 
@@ -36,6 +35,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--seed", type=int, default=7, metavar="S", help="seed of the simulation (7)")
     parser.add_argument("--partitions", type=int, default=2, metavar="P", help="partitions of each topic (2)")
+    parser.add_argument(
+        "--classify", type=int, default=2, metavar="N", help="processes of classify, in both pipelines (2)"
+    )
     parser.add_argument("--json", action="store_true", help="print the results as lines of JSON")
 
 
@@ -61,7 +63,7 @@ async def _measure(args: argparse.Namespace, variables: dict[str, str], console:
     async with wire(settings.load(variables)) as ends:
         console.print(f"producing {args.events} events for the textbook")
         await fill(args, ends, began_ms)
-        with _processes(variables):
+        with _processes(variables, args.classify):
             per_second, decided = await _watch(ends, args.events)
     return {
         "bench": "baseline",
@@ -74,8 +76,8 @@ async def _measure(args: argparse.Namespace, variables: dict[str, str], console:
 
 
 @contextmanager
-def _processes(variables: dict[str, str]) -> Iterator[None]:
-    """The textbook's three processes; the last stage first, so that all wait for the first."""
+def _processes(variables: dict[str, str], classify: int) -> Iterator[None]:
+    """The textbook's processes, `classify` of its second stage; the last stage first: all wait for the first."""
     started = [
         subprocess.Popen(  # noqa: S603 our own module
             [sys.executable, "-m", "services.cli.bench.textbook", stage],
@@ -84,7 +86,7 @@ def _processes(variables: dict[str, str]) -> Iterator[None]:
             stdout=subprocess.DEVNULL,
             preexec_fn=die_with_parent,
         )
-        for stage in reversed(STAGES)
+        for stage in ("action", *["classify"] * classify, "ingest")
     ]
     try:
         yield

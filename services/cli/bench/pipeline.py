@@ -6,6 +6,7 @@ import re
 import sys
 import tempfile
 import time
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from rich.table import Table
 
 from services import codec, settings
 from services.cli import brokers
-from services.cli.fleet import MODULES, Fleet, cpu_seconds, environment
+from services.cli.fleet import MODULES, Fleet, Process, cpu_seconds, environment
 from services.cli.simulate import simulate
 from services.cli.wire import Wire, wire
 from services.spans import HOUR_MS
@@ -28,13 +29,16 @@ HOURS = 20
 CHUNK = 5000
 PATIENCE_SECONDS = 60.0
 # A page of metrics costs a service some milliseconds: often enough to know, seldom enough not to count.
-WATCH_SECONDS = 0.5
+WATCH_SECONDS = 0.25
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", type=int, default=200_000, metavar="N", help="events (200000)")
     parser.add_argument("--seed", type=int, default=7, metavar="S", help="seed of the simulation (7)")
     parser.add_argument("--partitions", type=int, default=2, metavar="P", help="partitions of each topic (2)")
+    parser.add_argument(
+        "--classify", type=int, default=2, metavar="N", help="processes of classify, half of the work (2)"
+    )
     parser.add_argument("--delivery", choices=("exactly_once", "at_least_once"), default="exactly_once")
     parser.add_argument("--json", action="store_true", help="print the result as a line of JSON")
 
@@ -86,13 +90,13 @@ async def _measure(
         await fill(args, ends, began_ms)
         console.print("starting the services")
         others = [name for name in MODULES if name != "ingest"]
-        fleet = await asyncio.to_thread(Fleet(variables, others).__enter__)
+        more = [f"classify-{number}" for number in range(2, args.classify + 1)]
+        fleet = await asyncio.to_thread(Fleet(variables, [*others, *more]).__enter__)
         try:
-            before = {process.name: process.cpu_seconds() for process in fleet} | {"kafka": cpu_seconds(broker_pid)}
-            began = time.monotonic()
-            fleet.start("ingest")
+            await asyncio.to_thread(fleet.start("ingest").wait_ready)
+            began, before = time.monotonic(), _cpu_seconds(fleet, broker_pid)
             decided, complete = await _watch(fleet, args.events)
-            after = {process.name: process.cpu_seconds() for process in fleet} | {"kafka": cpu_seconds(broker_pid)}
+            after = _cpu_seconds(fleet, broker_pid)
         finally:
             await asyncio.to_thread(fleet.stop)
         drain = await _collect(ends)
@@ -100,6 +104,7 @@ async def _measure(
         "bench": "pipeline",
         "delivery": args.delivery,
         "partitions": args.partitions,
+        "processes_of_classify": args.classify,
         "messages": args.events,
         "messages_per_s": round(args.events / (decided - began)),
         "seconds": round(decided - began, 2),
@@ -108,9 +113,17 @@ async def _measure(
         "repeated": drain.repeated,
         "quarantined": drain.quarantined,
         "cpu_us_per_message": {
-            name: round((total - before.get(name, 0.0)) / args.events * 1e6, 1) for name, total in after.items()
+            name: round((after[name] - seconds) / args.events * 1e6, 1) for name, seconds in before.items()
         },
     }
+
+
+def _cpu_seconds(fleet: Fleet, broker_pid: int) -> dict[str, float]:
+    """CPU time so far, by service, the processes of one together."""
+    spent = {"kafka": cpu_seconds(broker_pid)}
+    for process in fleet:
+        spent[process.service] = spent.get(process.service, 0.0) + process.cpu_seconds()
+    return spent
 
 
 async def fill(args: argparse.Namespace, ends: Wire, began_ms: int) -> None:
@@ -129,47 +142,40 @@ async def _watch(fleet: Fleet, events: int) -> tuple[float, float]:
 
     Their counters are asked: to read along would cost the CPU that is measured.
     """
-    decided = heard = time.monotonic()
-    seen = Progress()
     async with ClientSession() as session:
-        while not seen.complete(events) and time.monotonic() - heard < PATIENCE_SECONDS:
-            await asyncio.sleep(WATCH_SECONDS)
-            now = await Progress.of(fleet, session)
-            if now != seen:
-                heard = time.monotonic()
-            if now.decisions > seen.decisions:
-                decided = heard
-            seen = now
-    return decided, heard
 
+        def counted(service: str, name: str, topic: str = "") -> Coroutine[Any, Any, float]:
+            return _counted([process for process in fleet if process.service == service], session, name, topic)
 
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """What the services' counters say: records put out for the state plane, and taken in by it."""
-
-    decisions: float = 0.0
-    sightings: float = 0.0
-    evidence: float = 0.0
-    sighted: float = 0.0
-    opened: float = 0.0
-
-    @classmethod
-    async def of(cls, fleet: Fleet, session: ClientSession) -> "Progress":
-        pages = {}
-        for process in fleet:
-            if process.address:
-                async with session.get(f"http://{process.address}/metrics") as answer:
-                    pages[process.name] = await answer.text()
-        return cls(
-            _counter(pages["action"], "outputs", DECISIONS),
-            _counter(pages["classify"], "outputs", SIGHTINGS),
-            _counter(pages["action"], "outputs", QUARANTINE),
-            _counter(pages["campaigns"], "records"),
-            _counter(pages["casebook"], "records"),
+        decided = await _reached(events, lambda: counted("action", "outputs", DECISIONS))
+        sightings, evidence = (
+            await counted("classify", "outputs", SIGHTINGS),
+            await counted("action", "outputs", QUARANTINE),
         )
+        sighted = await _reached(sightings, lambda: counted("campaigns", "records"))
+        opened = await _reached(evidence, lambda: counted("casebook", "records"))
+    return decided, max(decided, sighted, opened)
 
-    def complete(self, events: int) -> bool:
-        return self.decisions >= events and self.sighted >= self.sightings and self.opened >= self.evidence
+
+async def _reached(wanted: float, count: Callable[[], Awaitable[float]]) -> float:
+    """When the count came to what is wanted, or last grew before our patience ended."""
+    seen, grew = -1.0, time.monotonic()
+    while seen < wanted and time.monotonic() - grew < PATIENCE_SECONDS:
+        found = await count()
+        if found > seen:
+            seen, grew = found, time.monotonic()
+        if seen < wanted:
+            await asyncio.sleep(WATCH_SECONDS)
+    return grew
+
+
+async def _counted(processes: Iterable[Process], session: ClientSession, name: str, topic: str) -> float:
+    """The sum of a counter of lanes over the processes of a service."""
+    total = 0.0
+    for process in processes:
+        async with session.get(f"http://{process.address}/metrics") as answer:
+            total += _counter(await answer.text(), name, topic)
+    return total
 
 
 def _counter(page: str, name: str, topic: str = "") -> float:

@@ -53,7 +53,7 @@ class Recipe:
     """How a network is trained. `show`: turns the numbers of the epochs into themselves, and may show progress."""
 
     hidden: int = 7
-    epochs: int = 7
+    epochs: int = 10
     smoothing: float = 0.05
     show: Callable[[Iterable[int]], Iterable[int]] = iter
 

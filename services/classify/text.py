@@ -185,8 +185,8 @@ class FeatureSpec:
     rows and the zeros; `max_chars`: what is left of a folded text; `chunk`: characters in a line of `Grams`.
     """
 
-    version: int = 2
-    orders: tuple[int, ...] = (3, 5)
+    version: int = 3
+    orders: tuple[int, ...] = (2, 4)
     bits: int = 18
     max_chars: int = 4094
     chunk: int = 16
@@ -307,8 +307,8 @@ def _odd(known: Codes, lines: Places) -> Marks:
 def _hashed(raw: Codes, known: Codes, lines: Places) -> Indices:
     """The rows of the table [lines, width].
 
-    No n-gram inside a word begins at its last two characters: there stand the pair that the word makes with the one
-    before it, whatever symbols lie between, and the word itself.
+    At a word's last two characters the shorter n-grams give way to the pair that the word makes with the one before it,
+    whatever symbols lie between, and to the word itself.
     """
     codes = _letters(raw, known)
     rows = _char_rows(codes)
@@ -341,7 +341,7 @@ def _char_rows(codes: Codes) -> Indices:
     count = len(codes) - len(_AFTER)
     blank = codes == _BLANK
     hashes = codes[:count] * _K1
-    apart = np.zeros(count, dtype=np.bool_)
+    apart = blank[:count] & blank[1 : 1 + count]
     rows = np.empty((count, len(SPEC.orders)), dtype=np.int32)
     for order in range(2, SPEC.orders[-1] + 1):
         hashes *= _K2

@@ -17,7 +17,12 @@ _DURATION = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 
 LANES = Gauge("doorman_lanes_assigned", "Partitions that this process works on.", ["service"])
 LANE_RECORDS = Counter("doorman_lane_records_total", "Records taken in, by lanes and agents.", ["service"])
 LANE_OUTPUTS = Counter("doorman_lane_outputs_total", "Records produced by the lanes.", ["service", "topic"])
-LANE_STAGE = Histogram("doorman_lane_stage_seconds", "Time of one batch in the stage.", ["service"], buckets=_DURATION)
+LANE_STAGE = Histogram(
+    "doorman_lane_stage_seconds",
+    "Time of one batch in the stage, packing what comes out included.",
+    ["service"],
+    buckets=_DURATION,
+)
 LANE_COMMIT = Histogram(
     "doorman_lane_commit_seconds", "Time to produce and commit one batch.", ["service"], buckets=_DURATION
 )

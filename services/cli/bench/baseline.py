@@ -19,6 +19,7 @@ from services.cli.bench import pipeline
 from services.cli.bench.pipeline import HOURS, fill, report
 from services.cli.fleet import environment
 from services.cli.keeper import die_with_parent
+from services.cli.simulate import at_least_one
 from services.cli.wire import Decided, Wire, wire
 from services.settings import environment_with
 from services.spans import HOUR_MS
@@ -29,16 +30,13 @@ LOOK_SECONDS = 0.25
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--events", type=int, default=20_000, metavar="N", help="events for the textbook (20000)")
     parser.add_argument(
-        "--pipeline-events", type=int, default=200_000, metavar="N", help="events for the pipeline (200000)"
+        "--events", type=at_least_one, default=20_000, metavar="N", help="events for the textbook (20000)"
     )
-    parser.add_argument("--seed", type=int, default=7, metavar="S", help="seed of the simulation (7)")
-    parser.add_argument("--partitions", type=int, default=2, metavar="P", help="partitions of each topic (2)")
     parser.add_argument(
-        "--classify", type=int, default=2, metavar="N", help="processes of classify, in both pipelines (2)"
+        "--pipeline-events", type=at_least_one, default=200_000, metavar="N", help="events for the pipeline (200000)"
     )
-    parser.add_argument("--json", action="store_true", help="print the results as lines of JSON")
+    pipeline.shared(parser)
 
 
 def run(args: argparse.Namespace) -> int:

@@ -6,9 +6,10 @@ import re
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable
 from contextlib import ExitStack
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,8 @@ from rich.table import Table
 
 from services import codec, settings
 from services.cli import brokers
-from services.cli.fleet import MODULES, Fleet, Process, cpu_seconds, environment
-from services.cli.simulate import simulate
+from services.cli.fleet import MODULES, Fleet, cpu_seconds, environment
+from services.cli.simulate import at_least_one, simulate
 from services.cli.wire import Wire, wire
 from services.spans import HOUR_MS
 from services.topics import DECISIONS, QUARANTINE, SIGHTINGS
@@ -33,14 +34,19 @@ WATCH_SECONDS = 0.25
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--events", type=int, default=200_000, metavar="N", help="events (200000)")
-    parser.add_argument("--seed", type=int, default=7, metavar="S", help="seed of the simulation (7)")
-    parser.add_argument("--partitions", type=int, default=2, metavar="P", help="partitions of each topic (2)")
-    parser.add_argument(
-        "--classify", type=int, default=2, metavar="N", help="processes of classify, half of the work (2)"
-    )
+    parser.add_argument("--events", type=at_least_one, default=200_000, metavar="N", help="events (200000)")
     parser.add_argument("--delivery", choices=("exactly_once", "at_least_once"), default="exactly_once")
-    parser.add_argument("--json", action="store_true", help="print the result as a line of JSON")
+    shared(parser)
+
+
+def shared(parser: argparse.ArgumentParser) -> None:
+    """The options of every bench that drains a topic."""
+    parser.add_argument("--seed", type=int, default=7, metavar="S", help="seed of the simulation (7)")
+    parser.add_argument("--partitions", type=at_least_one, default=2, metavar="P", help="partitions of each topic (2)")
+    parser.add_argument(
+        "--classify", type=at_least_one, default=2, metavar="N", help="processes of classify, half of the work (2)"
+    )
+    parser.add_argument("--json", action="store_true", help="print a result as a line of JSON")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -143,42 +149,38 @@ async def _watch(fleet: Fleet, events: int) -> tuple[float, float]:
     Their counters are asked: to read along would cost the CPU that is measured.
     """
     async with ClientSession() as session:
-
-        def counted(service: str, name: str, topic: str = "") -> Coroutine[Any, Any, float]:
-            return _counted([process for process in fleet if process.service == service], session, name, topic)
-
-        decided = await _reached(events, lambda: counted("action", "outputs", DECISIONS))
-        sightings, evidence = (
-            await counted("classify", "outputs", SIGHTINGS),
-            await counted("action", "outputs", QUARANTINE),
-        )
-        sighted = await _reached(sightings, lambda: counted("campaigns", "records"))
-        opened = await _reached(evidence, lambda: counted("casebook", "records"))
+        counted = partial(_counted, fleet, session)
+        decided = await _reached(events, partial(counted, "action", "outputs", DECISIONS))
+        sightings = await counted("classify", "outputs", SIGHTINGS)
+        evidence = await counted("action", "outputs", QUARANTINE)
+        sighted = await _reached(sightings, partial(counted, "campaigns", "records"))
+        opened = await _reached(evidence, partial(counted, "casebook", "records"))
     return decided, max(decided, sighted, opened)
 
 
 async def _reached(wanted: float, count: Callable[[], Awaitable[float]]) -> float:
     """When the count came to what is wanted, or last grew before our patience ended."""
-    seen, grew = -1.0, time.monotonic()
-    while seen < wanted and time.monotonic() - grew < PATIENCE_SECONDS:
+    seen, grew = 0.0, time.monotonic()
+    while True:
         found = await count()
         if found > seen:
             seen, grew = found, time.monotonic()
-        if seen < wanted:
-            await asyncio.sleep(WATCH_SECONDS)
-    return grew
+        if seen >= wanted or time.monotonic() - grew > PATIENCE_SECONDS:
+            return grew
+        await asyncio.sleep(WATCH_SECONDS)
 
 
-async def _counted(processes: Iterable[Process], session: ClientSession, name: str, topic: str) -> float:
-    """The sum of a counter of lanes over the processes of a service."""
+async def _counted(fleet: Fleet, session: ClientSession, service: str, name: str, topic: str = "") -> float:
+    """A counter of lanes, over the processes of a service."""
     total = 0.0
-    for process in processes:
-        async with session.get(f"http://{process.address}/metrics") as answer:
-            total += _counter(await answer.text(), name, topic)
+    for process in fleet:
+        if process.service == service:
+            async with session.get(f"http://{process.address}/metrics") as answer:
+                total += _counter(await answer.text(), name, topic)
     return total
 
 
-def _counter(page: str, name: str, topic: str = "") -> float:
+def _counter(page: str, name: str, topic: str) -> float:
     found = re.search(rf'doorman_lane_{name}_total\{{[^}}]*{re.escape(topic)}"\}} (\S+)', page)
     return float(found[1]) if found else 0.0
 

@@ -69,10 +69,10 @@ def span_ms(events: int, senders: int | None = None, hours: float | None = None)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--events", type=_count, required=True, metavar="N", help="how many")
+    parser.add_argument("--events", type=at_least_one, required=True, metavar="N", help="how many")
     parser.add_argument("--seed", type=int, required=True, metavar="S", help="the same seed, the same bytes")
     parser.add_argument("--start", metavar="RFC3339", help="event time of the start (2026-11-23T00:00:00Z)")
-    parser.add_argument("--senders", type=_count, metavar="N", help="accounts that write (N/2, at most 100,000)")
+    parser.add_argument("--senders", type=at_least_one, metavar="N", help="accounts that write (N/2, at most 100,000)")
     parser.add_argument("--hours", type=_hours, metavar="H", help="event time they take (24, more past 200,000 events)")
     parser.add_argument("--bots", type=_share, default=0.03, metavar="SHARE", help="of the messages (0.03)")
     parser.add_argument("--tenant", default="default", help="of every event (default)")
@@ -117,7 +117,8 @@ def _moment(value: str) -> int:
         raise BadSetup(f"--start {value!r} is not RFC 3339, such as 2026-11-23T00:00:00Z") from None
 
 
-def _count(value: str) -> int:
+def at_least_one(value: str) -> int:
+    """An option's number of things."""
     number = int(value)
     if number < 1:
         raise argparse.ArgumentTypeError("at least 1")

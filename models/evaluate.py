@@ -206,7 +206,7 @@ def held_out(folder: Path, seed: int = 7) -> Iterable[tuple[str, int, float]]:
         pool = data.pool(folder, seed, without=lambda name, family=family: name == family)  # type: ignore[misc]
         counts = train.bag([row.text for row in pool.rows])
         idf = train.rarity(counts)
-        trained = network.fit(train.task(pool.rows, counts, idf), seed)
+        trained = train.reader(train.task(pool.rows, counts, idf), seed, network.Recipe())
         seen = {data.key(row.text) for row in pool.rows}
         for known in public_sets():
             if known.family == family and known.use is Use.TRAIN and (folder / known.file).exists():

@@ -22,8 +22,6 @@ if TYPE_CHECKING:
 
 # A text without a known n-gram has length 0; this keeps the division defined.
 TINY = 1e-6
-# Standard deviations of a column that its largest number stands for.
-CUT = 12.0
 EXPLAIN_FROM = 0.2
 
 GOLDEN = (
@@ -93,11 +91,8 @@ def _table(network: Network, idf: Floats) -> tuple[NDArray[np.int8], Floats]:
     and the unit of each column. Eight bits keep it in a core's cache, and sums of whole numbers are exact."""
     exact = np.column_stack([network.embedding * idf[:, None], idf**2])
     exact[0] = 0
-    largest = np.abs(exact).max(axis=0)
-    # A few rows lie far outside; cutting them off is a smaller error than a coarser unit for all.
-    largest[:-1] = np.minimum(largest[:-1], CUT * exact[:, :-1].std(axis=0))
-    units = (largest / 127).astype(np.float32)
-    return np.clip(np.rint(exact / units), -127, 127).astype(np.int8), units
+    units = (np.abs(exact).max(axis=0) / 127).astype(np.float32)
+    return np.rint(exact / units).astype(np.int8), units
 
 
 def _graph(network: Network, idf: Floats, calibration: tuple[float, float]) -> onnx.ModelProto:

@@ -16,6 +16,8 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
+# Of a hidden unit that is never off: more than a linear reading ever takes away.
+ON = np.float32(64)
 BATCH = 512
 RATE = 2e-3
 DROPPED = 0.5
@@ -34,6 +36,15 @@ class Network:
         """Raw logits [texts, labels]."""
         hidden: Floats = np.maximum(vectors @ self.embedding + self.hidden_bias, 0)
         return hidden @ self.heads + self.bias
+
+    def with_line(self, weights: Floats, bias: float) -> "Network":
+        """The same, `vectors @ weights + bias` added to its only logit: one more hidden unit, which is never off."""
+        return Network(
+            np.column_stack([self.embedding, weights]),
+            np.append(self.hidden_bias, ON),
+            np.vstack([self.heads, np.ones((1, 1), np.float32)]),
+            self.bias + np.float32(bias) - ON,
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ def trained() -> train.Trained:
     idf = train.rarity(counts)
     given = train.task(ROWS, counts, idf)
     kinds = network.fit(train.kinds_task(ROWS, given), 7, QUICK)
-    return train.Trained(idf, network.fit(given, 7, QUICK), kinds, (1.5, -2.0), None)
+    return train.Trained(idf, train.reader(given, 7, QUICK), kinds, (1.5, -2.0), None)
 
 
 def test_the_graphs_say_what_the_networks_say(trained: train.Trained, tmp_path: Path) -> None:
@@ -34,9 +34,16 @@ def test_the_graphs_say_what_the_networks_say(trained: train.Trained, tmp_path: 
 
 def test_one_seed_makes_one_network(trained: train.Trained) -> None:
     given = train.task(ROWS, train.bag([row.text for row in ROWS]), trained.idf)
-    again, other = network.fit(given, 7, QUICK), network.fit(given, 8, QUICK)
+    again, other = train.reader(given, 7, QUICK), train.reader(given, 8, QUICK)
     assert np.array_equal(again.embedding, trained.auto.embedding)
     assert not np.array_equal(other.embedding, trained.auto.embedding)
+
+
+def test_a_line_beside_a_network_adds_to_its_logit(trained: train.Trained) -> None:
+    vectors = train.scaled(train.bag([row.text for row in ROWS]), trained.idf)
+    line = np.linspace(-3, 3, vectors.shape[1], dtype=np.float32)
+    added = trained.auto.with_line(line, 0.25).logits(vectors) - trained.auto.logits(vectors)
+    assert added[:, 0] == pytest.approx(vectors @ line + 0.25, abs=1e-3)
 
 
 def test_a_network_tells_the_texts_apart_that_it_learnt(trained: train.Trained) -> None:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from hashlib import sha256
 from math import exp, log
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 import numpy as np
 import onnxruntime
@@ -117,8 +117,7 @@ class Manifest(_Part):
     golden: Annotated[tuple[Golden, ...], Field(min_length=1)]
 
 
-@dataclass(frozen=True, slots=True)
-class TextScore:
+class TextScore(NamedTuple):
     """What the model says of one text.
 
     `score` and `first` (the first look's) in 0..1; `labels`: kind -> 0..1, none below a score of 0.05; `spans`: (start,

@@ -361,6 +361,24 @@ def test_what_is_forwarded_in_discord_is_read() -> None:
     assert (one.text, one.attachments) == ("free nitro", 1)
 
 
+def test_what_an_app_writes_in_blocks_alone_is_read_in_slack() -> None:
+    line = [{"type": "text", "text": "Hi "}, {"type": "user", "user_id": "U42"}, {"type": "text", "text": ", see "}]
+    link = {"type": "link", "url": "https://win.example/a", "text": "this"}
+    button = {"type": "button", "text": {"type": "plain_text", "text": "Take it"}, "url": "https://win.example/b"}
+    blocks = [
+        {"type": "header", "text": {"type": "plain_text", "text": "A phone"}},
+        {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": [*line, link]}]},
+        {"type": "section", "fields": [{"type": "mrkdwn", "text": "only <https://win.example/c|today>"}]},
+        {"type": "actions", "elements": [button]},
+        {"type": "divider"},
+    ]
+    (message,) = taken(slack(text="", blocks=blocks))
+    assert message.text == (
+        "A phone\nHi @U42, see this https://win.example/a\nonly today https://win.example/c\nTake it https://win.example/b"
+    )
+    assert taken(slack(text="written", blocks=blocks))[0].text == "written"
+
+
 def test_what_an_app_writes_in_attachments_alone_is_read_in_slack() -> None:
     assert taken(slack(text="", attachments=[{"text": "win a phone", "fallback": "win"}]))[0].text == "win a phone"
 

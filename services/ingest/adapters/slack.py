@@ -1,7 +1,7 @@
 """Slack: `message` events of the Events API in direct conversations (`im`, `mpim`).
 
 A message is named by its channel and its `ts`, which an edit keeps; the delivery's own `event_id` is not used.
-Source: Slack API documentation, Events API, message event and its subtypes, formatting of message text.
+Source: Slack API documentation, Events API, message event and its subtypes, formatting of message text, blocks.
 """
 
 import html
@@ -18,6 +18,8 @@ _DIRECT = ("im", "mpim")
 _WRITTEN = (None, "file_share", "thread_broadcast", "me_message", "bot_message")
 _DELIVERIES = ("event_callback", "url_verification", "app_rate_limited")
 # <https://a.example|words>, <https://a.example>, <@U1>, <#C1|name>
+# Blocks whose elements stand in one line; those of others stand one below the other.
+_LINES = ("rich_text_section", "rich_text_quote", "rich_text_preformatted")
 _MARKED = re.compile(r"<([@#!]?)([^>|]+)(?:\|([^>]*))?>")
 
 
@@ -42,6 +44,7 @@ class SlackMessage(msgspec.Struct, frozen=True):
     parent_user_id: str | None = None
     edited: Edited | None = None
     files: list[dict[str, Any]] = []
+    blocks: list[dict[str, Any]] = []
     attachments: list[Attachment] = []
 
 
@@ -99,8 +102,27 @@ def _event(delivery: Delivery, message: SlackMessage) -> dict[str, Any]:
 
 
 def _words(message: SlackMessage) -> str:
-    """The text, or else what stands in the attachments: beside a text they are what Slack unfurled, not written."""
-    return message.text or "\n".join(attached.text or attached.fallback for attached in message.attachments)
+    """The text, or else what stands in the blocks or attachments: beside a text they repeat it, or are what Slack
+    unfurled."""
+    attached = "\n".join(each.text or each.fallback for each in message.attachments)
+    return message.text or _in_blocks(message.blocks) or attached
+
+
+def _in_blocks(part: Any) -> str:
+    """What people read in blocks, or in any part of one, and where its links go."""
+    if isinstance(part, str):
+        return part
+    if isinstance(part, list):
+        return "\n".join(filter(None, map(_in_blocks, part)))
+    if not isinstance(part, dict):
+        return ""
+    if part.get("type") in _LINES and isinstance(part.get("elements"), list):
+        return "".join(map(_in_blocks, part["elements"]))
+    if part.get("type") == "user":
+        return f"@{part.get('user_id')}"
+    words = _in_blocks([part.get(name) for name in ("title", "text", "fields", "elements", "accessory")])
+    url = part.get("url")
+    return _linked(words, url) if isinstance(url, str) else words
 
 
 def _ms(ts: str) -> int:
@@ -119,4 +141,8 @@ def _shown(found: re.Match[str]) -> str:
     sign, target, label = found.groups()
     if sign:
         return sign + (label or target)
+    return _linked(label, target)
+
+
+def _linked(label: str | None, target: str) -> str:
     return f"{label} {target}" if label and label not in target else target

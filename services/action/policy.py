@@ -242,7 +242,7 @@ class Tenant(_Strict):
     )
     conversation: Weight = Field(0.0, description=_WEIGHT)
     campaign: Weight = Field(0.0, description=_WEIGHT)
-    text_cap: Weight = Field(20.0, description=_WEIGHT)
+    text_cap: Annotated[Weight, Field(ge=0)] = Field(20.0, description="a number from 0 to 20, in log-odds")
     short_text: Weight = Field(-20.0, description=_WEIGHT)
     reach_cap: Weight = Field(20.0, description=_WEIGHT)
     signals: dict[Annotated[str, AfterValidator(_signal)], SignalWeight] = Field(

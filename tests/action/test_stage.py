@@ -121,6 +121,7 @@ def test_a_text_weighs_no_more_than_the_policys_cap() -> None:
     decision = decided(text_score=0.9999, bond=Bond.WARM, message=message(tenant="capped"))
     assert [reason.weight for reason in decision.reasons] == [4.5, -5.0]
     assert decision.verdict == "allow"
+    assert decided(text_score=0.0001, message=message(tenant="capped")).reasons[0].weight == -4.5
 
 
 def test_an_unknown_pair_never_triggers_what_only_strangers_trigger() -> None:

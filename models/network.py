@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 Floats = NDArray[np.float32]
 
-# Of a hidden unit that is never off: more than a linear reading ever takes away.
+# The bias of a hidden unit that is never off: more than a linear reading ever takes away.
 ON = np.float32(64)
 BATCH = 512
 RATE = 2e-3

@@ -127,7 +127,7 @@ def test_a_community_may_welcome_newsletters_and_another_not_even_a_thank_you(
 ) -> None:
     rules = tmp_path / "policy.toml"
     rules.write_text((ROOT / "deploy" / "policy.toml").read_text() + COMMUNITIES)
-    sent = event(tenant=tenant, text=text, relation={"followed_at": moment(-40)})
+    sent = event(tenant=tenant, text=text, relation={"followed_at": moment(-200)})
     _, (decision,), _ = run(capfdbinary, write(tmp_path / "events.jsonl", sent), "--policy", str(rules))
     assert (decision.verdict == "quarantine") is verdict, decision.reasons
 

@@ -30,7 +30,7 @@ WRITTEN_BY_SOMEBODY = [
 UNSURE = [
     "Hey, loved your last post! Are you taking on new clients at the moment?",
     "Hi, I run a small studio nearby. Would you like to have a look at our prices?",
-    "Thank you for the follow, it means a lot to me.",
+    "Thanks for following, I post about bread every day",
 ]
 
 

@@ -199,6 +199,8 @@ class Accounts:
         """
         h = self._bond(one, two)
         history = (1 + (h >> 20 & 3), 1 + (h >> 22 & 3)) if (h >> 24 & 1023) < wrote * 1024 else (0, 0)
+        if one > two:
+            history = history[::-1]
         since = self.ago(1 + (h >> 40 & 1023), h)
         fan = since if (h >> 34 & 1023) < follow[0] * 1024 else None
         back = since if (h >> 48 & 1023) < follow[1] * 1024 else None

@@ -192,8 +192,8 @@ def _with_strikes(signals: dict[str, float], standing: Standing, event_ms: int) 
 def weigh(score: Finding, signals: dict[str, float], tenant: Tenant) -> Iterator[Reason]:
     """The reasons of a score under a policy, heaviest evidence of each kind once."""
     if score.text_score is not None:
-        weight = logit(score.text_score) + _offset(score.labels, tenant)
-        weight = max(-tenant.text_cap, min(weight, tenant.text_cap))
+        weight = max(logit(score.text_score), -tenant.text_cap) + _offset(score.labels, tenant)
+        weight = min(weight, tenant.text_cap)
         if "short_text" in score.signals:
             weight = max(weight, tenant.short_text)
         yield Reason(code=ReasonCode.TEXT, weight=round(weight, 2), detail=f"{score.text_score:.2f}")

@@ -17,9 +17,9 @@ from services.errors import BadRecord, Fault
 _DIRECT = ("im", "mpim")
 _WRITTEN = (None, "file_share", "thread_broadcast", "me_message", "bot_message")
 _DELIVERIES = ("event_callback", "url_verification", "app_rate_limited")
-# <https://a.example|words>, <https://a.example>, <@U1>, <#C1|name>
 # Blocks whose elements stand in one line; those of others stand one below the other.
 _LINES = ("rich_text_section", "rich_text_quote", "rich_text_preformatted")
+# <https://a.example|words>, <https://a.example>, <@U1>, <#C1|name>
 _MARKED = re.compile(r"<([@#!]?)([^>|]+)(?:\|([^>]*))?>")
 
 
@@ -44,7 +44,7 @@ class SlackMessage(msgspec.Struct, frozen=True):
     parent_user_id: str | None = None
     edited: Edited | None = None
     files: list[dict[str, Any]] = []
-    blocks: list[dict[str, Any]] = []
+    blocks: Any = None
     attachments: list[Attachment] = []
 
 
@@ -104,8 +104,10 @@ def _event(delivery: Delivery, message: SlackMessage) -> dict[str, Any]:
 def _words(message: SlackMessage) -> str:
     """The text, or else what stands in the blocks or attachments: beside a text they repeat it, or are what Slack
     unfurled."""
+    if message.text:
+        return message.text
     attached = "\n".join(each.text or each.fallback for each in message.attachments)
-    return message.text or _in_blocks(message.blocks) or attached
+    return _in_blocks(message.blocks) or attached
 
 
 def _in_blocks(part: Any) -> str:

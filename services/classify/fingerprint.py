@@ -7,13 +7,13 @@ messages shared a band with ten other senders by chance, at two 2,100.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from struct import Struct
 from typing import NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
-from services.classify.text import fold, visible
+from services.classify.text import fold, hosts, visible
 from services.records import Message
 
 # "ok" and "happy birthday" are sent by everybody: fewer words or letters are no campaign. So are "is this still
@@ -28,16 +28,21 @@ LONG = 4
 SKETCHED = 6
 ROWS = 4
 
-_ASIDE = re.compile(r"[/@#{}%]|www\.")  # in links, handles, tags, slots and shares, and in no word
+_ASIDE = re.compile(r"[/@#{}%]|\w\.\w")  # in links, handles, tags, slots and shares, and in no word
 _UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(f"[{_UNSPACED}]{{1,2}}|[^\\W\\d_{_UNSPACED}]+")
 _ASCII_WORD = re.compile("[a-z]+")
-_LINK = re.compile(r"https?://|www\.|\w\.\w+/|[@#]\w")
-_REFERENCE = re.compile(r"(?<![\w$€£₹¥.,+])(?=[A-Z]*\d)[A-Z\d-]{4,}(?![\w%$€£₹¥])")
+_HANDLE = re.compile(r"[@#]\w")
+# A code or an order's number. A round one is an amount ("from 100 to 5000"), and 2026 a year.
+_REFERENCE = re.compile(
+    r"(?<![\w$€£₹¥.,+])(?=[A-Z]*\d)(?![A-Z]*(?:\d?\d00|\d+000)(?![\d-]))(?!(?:19|20)\d\d(?![\w-]))"
+    r"[A-Z\d-]{4,}(?![\w%$€£₹¥])"
+)
 _DIGIT = re.compile(r"\d")
 _GREETINGS = frozenset(
     {"hi", "hey", "hello", "dear", "hola", "hallo", "salut", "bonjour", "ciao", "ola", "oi", "привет", "merhaba", "yo"}
 )
+_GREETING = "hello"  # which of them it is tells no texts apart
 _ROWS = Struct(f"<{ROWS}Q")
 
 
@@ -74,6 +79,8 @@ def words(message: Message) -> list[str]:
     for place in (2, 1):
         if len(found) > place and found[place - 1] in _GREETINGS:
             del found[place]
+    if found and found[0] in _GREETINGS:
+        found[0] = _GREETING
     return found
 
 
@@ -85,21 +92,32 @@ def prints(message: Message) -> Prints:
     skeleton = xxh3_64_intdigest(" ".join(found).encode())
     notice = len(found) <= NOTICE_WORDS and _is_notice(message.text)
     telling = not notice and len(found) >= CAMPAIGN_WORDS and _is_somebodys(found, message.text)
-    distinct = {word for word in found if len(word) >= LONG or not word.isascii()} if telling else ()
-    if len(distinct) < SKETCHED:
+    sketched = _sketched(found, message.text) if telling else ()
+    if len(sketched) < SKETCHED:
         return Prints(skeleton, 0, 0, len(found), notice, telling)
-    hashes = sorted(map(xxh3_64_intdigest, map(str.encode, distinct)))
+    hashes = sorted(map(xxh3_64_intdigest, map(str.encode, sketched)))
     return Prints(skeleton, _band(hashes[:ROWS]), _band(hashes[-ROWS:]), len(found), notice, telling)
+
+
+def _sketched(found: Sequence[str], text: str) -> Collection[str]:
+    """The words that tell a text apart: the long ones, or all where those are few and the text leads somewhere. What
+    people ask of strangers in short words ("could you do 20 for it?") they ask in much the same ones."""
+    long = {word for word in found if len(word) >= LONG or not word.isascii()}
+    return long if len(long) >= SKETCHED or not _leads_somewhere(text) else set(found)
 
 
 def _is_somebodys(found: Sequence[str], text: str) -> bool:
     """Whether a text says more than what anybody may say."""
     letters = sum(map(len, found))
-    return letters >= ANYBODYS_LETTERS or (letters >= CAMPAIGN_LETTERS and _LINK.search(text) is not None)
+    return letters >= ANYBODYS_LETTERS or (letters >= CAMPAIGN_LETTERS and _leads_somewhere(text))
 
 
 def _is_notice(text: str) -> bool:
-    return bool(_DIGIT.search(text) and _REFERENCE.search(text) and not _LINK.search(text))
+    return bool(_DIGIT.search(text) and _REFERENCE.search(text) and not _leads_somewhere(text))
+
+
+def _leads_somewhere(text: str) -> bool:
+    return bool(_HANDLE.search(text) or hosts(text))
 
 
 def _band(hashes: Sequence[int]) -> int:

@@ -345,6 +345,16 @@ def test_words_exchanged_here_and_there_are_still_repeats() -> None:
     assert [score.signals.get("repeats_1h", 0) for score in batch.scores] == [0, 1, 2]
 
 
+def test_a_short_lure_is_the_same_whatever_its_greeting_its_link_and_a_word() -> None:
+    texts = [
+        "Hi Ana! did u see what she said of you?? pics.example",
+        "Hello Bo! did u see what she said of you?? vids.example",
+        "Hey Cem! did u see what he said of you?? snap.example",
+    ]
+    batch = run([message_record(event_id=f"e-{n}", recipient_id=f"u-{n}", text=text) for n, text in enumerate(texts)])
+    assert [score.signals.get("repeats_1h", 0) for score in batch.scores] == [0, 1, 2]
+
+
 def test_a_conversation_excuses_no_broadcast() -> None:
     friend = message_record(event_id="f", recipient_id="u-9", at_s=700, text=PITCH, in_reply_to="e-0")
     assert last_signals(run([*from_one_to_many(11, text=PITCH), friend]))["broadcast_24h"] == 10
@@ -399,10 +409,23 @@ def test_trust_takes_many_conversations_and_many_days() -> None:
     assert trust(10, 2, "what became of the plan") <= 1, "nor are the same words to everybody"
 
 
-def test_a_text_says_by_its_signals_what_it_is_worth() -> None:
+def test_words_too_few_to_say_anything_are_told() -> None:
     assert last_signals(run([message_record(text="hello dear")]))["short_text"] == 1
-    assert last_signals(run([message_record(text="Your order 55310 is ready, we close at six")]))["notice"] == 1
-    assert "notice" not in last_signals(run([message_record(text="Earn $5000 a week at home, ask me how it works")]))
+
+
+@pytest.mark.parametrize(
+    ("text", "notice"),
+    [
+        ("Your order 55310 is ready, we close at six", True),
+        ("482913 is your code, it is good for ten minutes", True),
+        ("Earn $5000 a week at home, ask me how it works", False),
+        ("Loans from 500 to 5000 before the end of the week, ask me", False),
+        ("Our plan for 2026 is to make every one of you rich", False),
+        ("Parcel 55310 waits for a small fee: parcel-desk.example", False),
+    ],
+)
+def test_a_notice_names_a_code_or_an_order_and_leads_nowhere(text: str, *, notice: bool) -> None:
+    assert ("notice" in last_signals(run([message_record(text=text)]))) == notice
 
 
 def test_memory_is_bounded_and_forgets_the_longest_silent() -> None:

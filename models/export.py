@@ -1,4 +1,4 @@
-"""A trained model as a folder that `services.classify.scorer` loads: first.onnx and manifest.json."""
+"""A trained model as a folder that `services.classify.scorer` loads: first.onnx, kinds.onnx and manifest.json."""
 
 import json
 from dataclasses import asdict
@@ -9,9 +9,11 @@ import numpy as np
 import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
+from onnx.helper import make_node as node
 
 from models import second
 from models.data import Pool
+from models.lookup import Lookup, by_row, by_word
 from models.network import Floats, Network
 from models.second import IR, OPSET
 from services.classify.scorer import LABELS, MANIFEST, Scorer
@@ -44,10 +46,10 @@ GOLDEN = (
 def write(folder: Path, trained: "Trained", pool: Pool, seed: int, prior: float) -> None:
     """Write the folder, manifest last, so that a service that watches it never reads half of it."""
     graphs = {
-        "first.onnx": _graph(trained.auto, trained.idf, trained.calibration),
-        "kinds.onnx": _graph(trained.kinds, trained.idf, (1.0, 0.0)),
+        "first.onnx": graph(trained.auto, trained.idf, trained.calibration, explains=True),
+        "kinds.onnx": graph(trained.kinds, trained.idf, (1.0, 0.0), explains=False),
     }
-    written = [graph.SerializeToString(deterministic=True) for graph in graphs.values()]
+    written = [made.SerializeToString(deterministic=True) for made in graphs.values()]
     folder.mkdir(parents=True, exist_ok=True)
     for name, content in zip(graphs, written, strict=True):
         (folder / name).write_bytes(content)
@@ -59,7 +61,7 @@ def write(folder: Path, trained: "Trained", pool: Pool, seed: int, prior: float)
 
 def _manifest(scorer: Scorer, trained: "Trained", pool: Pool, seed: int, prior: float) -> dict[str, Any]:
     return {
-        "format": 2,
+        "format": 3,
         "version": f"first-{scorer.sha256[:10]}",
         "first": "first.onnx",
         "kinds": "kinds.onnx",
@@ -87,70 +89,72 @@ def _golden(scorer: Scorer) -> list[dict[str, Any]]:
 
 
 def _table(network: Network, idf: Floats) -> tuple[NDArray[np.int8], Floats]:
-    """[rows, hidden + 1]: what a feature adds to each hidden unit, before the division by the length, and to length²;
+    """[rows, 1 + hidden]: what a feature adds to length², and to each hidden unit before the division by the length;
     and the unit of each column. Eight bits keep it in a core's cache, and sums of whole numbers are exact."""
-    exact = np.column_stack([network.embedding * idf[:, None], idf**2])
+    exact = np.column_stack([idf**2, network.embedding * idf[:, None]])
     exact[0] = 0
     units = (np.abs(exact).max(axis=0) / 127).astype(np.float32)
     return np.rint(exact / units).astype(np.int8), units
 
 
-def _graph(network: Network, idf: Floats, calibration: tuple[float, float]) -> onnx.ModelProto:
-    """Gathered rows summed line by line and then text by text, over their length; the network; calibrated."""
+def graph(network: Network, idf: Floats, calibration: tuple[float, float], *, explains: bool) -> onnx.ModelProto:
+    """Looked up, summed line by line and then text by text, over their length; the network; calibrated."""
     slope, intercept = calibration
     hidden, labels = network.heads.shape
     table, units = _table(network, idf)
-    constants = {
-        "table": table,
-        "units": units,
+    lookup = by_word(table) if explains else by_row(table)
+    spread = np.zeros(lookup.columns, dtype=np.float32)
+    spread[0], spread[lookup.hidden_at : lookup.hidden_at + hidden] = units[0], units[1:]
+    constants = lookup.constants | {
+        "units": spread,
         "hidden_bias": network.hidden_bias,
         "heads": network.heads * np.float32(slope),
         "bias": network.bias * np.float32(slope) + np.float32(intercept),
-        "pull_of_units": network.heads[:, 0] * np.float32(slope) * units[:hidden],
-        "zero": np.zeros(1, dtype=np.float32),
         "tiny": np.array([TINY], dtype=np.float32),
-        "none": np.zeros((0, 0), dtype=np.float32),
         "at_0": np.array([0], dtype=np.int64),
         "at_1": np.array([1], dtype=np.int64),
-        "at_length": np.array([hidden], dtype=np.int64),
-        "at_end": np.array([hidden + 1], dtype=np.int64),
+        "at_hidden": np.array([lookup.hidden_at], dtype=np.int64),
+        "at_end": np.array([lookup.hidden_at + hidden], dtype=np.int64),
         "last": np.array([-1], dtype=np.int64),
     }
     value = helper.make_tensor_value_info
-    graph = helper.make_graph(
-        _hidden() + _probabilities() + [_explained()],
-        "look",
-        [
-            value("rows", TensorProto.INT32, ["lines", SPEC.width]),
-            value("owners", TensorProto.INT64, ["lines", 1]),
-            value("empty", TensorProto.FLOAT, ["texts", hidden + 1]),
-            value("explain", TensorProto.BOOL, []),
-        ],
-        [
-            value("probabilities", TensorProto.FLOAT, ["texts", labels]),
-            value("parts", TensorProto.FLOAT, ["p", "q"]),
-        ],
-        [numpy_helper.from_array(np.ascontiguousarray(constant), name) for name, constant in constants.items()],
-    )
+    nodes = [*lookup.nodes, *_hidden(), *_probabilities()]
+    inputs = [
+        value("rows", TensorProto.INT32, ["lines", SPEC.width]),
+        value("owners", TensorProto.INT64, ["lines", 1]),
+        value("empty", TensorProto.FLOAT, ["texts", lookup.columns]),
+    ]
+    outputs = [value("probabilities", TensorProto.FLOAT, ["texts", labels])]
+    if explains:
+        constants |= {
+            "pull_of_units": network.heads[:, 0] * np.float32(slope) * units[1:],
+            "zero": np.zeros(1, dtype=np.float32),
+            "none": np.zeros((0, 0), dtype=np.float32),
+        }
+        nodes.append(_explained(lookup))
+        inputs.append(value("explain", TensorProto.BOOL, []))
+        outputs.append(value("parts", TensorProto.FLOAT, ["p", "q"]))
+    initializers = [
+        numpy_helper.from_array(np.ascontiguousarray(constant), name) for name, constant in constants.items()
+    ]
     model = helper.make_model(
-        graph, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR, producer_name="doorman"
+        helper.make_graph(nodes, "look", inputs, outputs, initializers),
+        opset_imports=[helper.make_opsetid("", OPSET)],
+        ir_version=IR,
+        producer_name="doorman",
     )
     onnx.checker.check_model(model)
     return model
 
 
 def _hidden() -> list[onnx.NodeProto]:
-    node = helper.make_node
     return [
-        node("Gather", ["table", "rows"], ["gathered"], axis=0),
-        node("Cast", ["gathered"], ["numbers"], to=TensorProto.FLOAT),
-        node("ReduceSum", ["numbers", "at_1"], ["lines"], keepdims=0),
         node("ScatterND", ["empty", "owners", "lines"], ["whole"], reduction="add"),
         node("Mul", ["whole", "units"], ["sum"]),
-        node("Slice", ["sum", "at_length", "at_end", "at_1"], ["square"]),
+        node("Slice", ["sum", "at_0", "at_1", "at_1"], ["square"]),
         node("Max", ["square", "tiny"], ["safe"]),
         node("Sqrt", ["safe"], ["length"]),
-        node("Slice", ["sum", "at_0", "at_length", "at_1"], ["directed"]),
+        node("Slice", ["sum", "at_hidden", "at_end", "at_1"], ["directed"]),
         node("Div", ["directed", "length"], ["scaled"]),
         node("Add", ["scaled", "hidden_bias"], ["reached"]),
         node("Relu", ["reached"], ["hidden"]),
@@ -162,7 +166,6 @@ def _probabilities() -> list[onnx.NodeProto]:
 
     A matrix product rounds differently by the number of rows; this adds in one order.
     """
-    node = helper.make_node
     return [
         node("Unsqueeze", ["hidden", "last"], ["hidden_column"]),
         node("Mul", ["hidden_column", "heads"], ["shares"]),
@@ -172,15 +175,14 @@ def _probabilities() -> list[onnx.NodeProto]:
     ]
 
 
-def _explained() -> onnx.NodeProto:
+def _explained(lookup: Lookup) -> onnx.NodeProto:
     """What each feature adds to the logit through the units that are on. On demand: a service wants it of few texts."""
-    node = helper.make_node
     parts = [
+        *lookup.explained,
         node("Greater", ["reached", "zero"], ["on"]),
         node("Where", ["on", "pull_of_units", "zero"], ["pull"]),
         node("Div", ["pull", "length"], ["pull_scaled"]),
         node("Gather", ["pull_scaled", "owners"], ["pull_lines"], axis=0),
-        node("Slice", ["numbers", "at_0", "at_length", "last"], ["directions"]),
         node("Mul", ["directions", "pull_lines"], ["pulled"]),
         node("ReduceSum", ["pulled", "last"], ["parts_then"], keepdims=0),
     ]

@@ -4,7 +4,7 @@
     first.onnx      the first look: rows int32 [lines, width] and owners int64 [lines, 1] as `text.features` makes them,
                     empty float32 [texts, columns], explain bool -> probabilities float32 [texts, 1], and parts
                     [lines, width]: what each feature adds to the logit of the score (empty unless `explain`)
-    kinds.onnx      the same for the kinds, given that a text is automated: probabilities [texts, kinds]
+    kinds.onnx      rows, owners, empty -> probabilities [texts, kinds], given that a text is automated
     second.onnx     the second look, if there is one: tokens int64 [length] of one text -> logit float32 [1]
     tokenizer.json  how a folded text becomes tokens
 
@@ -102,7 +102,7 @@ class Manifest(_Part):
     """manifest.json. `calibration`: slope and intercept from the raw logit of `auto` to its logit at `prior`; `sha256`:
     of the .onnx files, one after the other in the order named here."""
 
-    format: Literal[2]
+    format: Literal[3]
     version: Annotated[str, Field(min_length=1, max_length=64)]
     first: Annotated[str, Field(pattern=r"^[\w.-]+\.onnx$")]
     kinds: Annotated[str, Field(pattern=r"^[\w.-]+\.onnx$")]
@@ -249,7 +249,7 @@ class Scorer:
 
     def first(self, grams: Grams, count: int) -> NDArray[np.float32]:
         """What the first look says [count] of the texts that `grams` was made of."""
-        found = [_run(self._first, part, size)[0][:, 0] for size, part in _parts(grams, count)]
+        found = [_run(self._first, part, size, explain=False)[0][:, 0] for size, part in _parts(grams, count)]
         return np.concatenate([np.zeros(0, np.float32), *found])
 
     def _given_auto(self, grams: Grams, count: int) -> NDArray[np.float32]:
@@ -339,20 +339,17 @@ def _runs(marks: Sequence[bool]) -> Iterator[tuple[int, int]]:
             first = place
 
 
-def _run(
-    session: onnxruntime.InferenceSession, grams: Grams, count: int, *, explain: bool = False
-) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Probabilities [count, labels] and parts [lines, width]. One text more than there are: onnxruntime adds up a lone
-    one in another order than one among others."""
+def _run(session: onnxruntime.InferenceSession, grams: Grams, count: int, **told: bool) -> list[NDArray[np.float32]]:
+    """Probabilities [count, labels], and what else the graph gives. One text more than there are: onnxruntime adds up a
+    lone one in another order than one among others."""
     columns = {given.name: given.shape for given in session.get_inputs()}["empty"][1]
     given = {
         "rows": grams.rows,
         "owners": grams.owners[:, None],
         "empty": np.zeros((count + 1, columns), dtype=np.float32),
-        "explain": np.array(explain),
     }
-    probabilities, parts = session.run(None, given)
-    return probabilities[:count], parts
+    probabilities, *others = session.run(None, given | {name: np.array(value) for name, value in told.items()})
+    return [probabilities[:count], *others]
 
 
 def _parts(grams: Grams, count: int) -> Iterator[tuple[int, Grams]]:

@@ -4,10 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from onnxruntime import InferenceSession
 
 from models import data, export, network, train
 from models.network import Recipe
 from services.classify.scorer import Scorer
+from services.classify.text import features
 
 ROWS = [row for row in data.read_corpus() if row.part == "realform"][::7]
 QUICK = Recipe(epochs=60)
@@ -30,6 +32,18 @@ def test_the_graphs_say_what_the_networks_say(trained: train.Trained, tmp_path: 
     expected = np.hstack([auto, auto * _sigmoid(trained.kinds.logits(vectors))])
     found = Scorer.load(tmp_path).probabilities(texts)
     assert np.abs(found - expected).max() < 0.005
+
+
+def test_packed_numbers_add_up_to_what_plain_ones_do(trained: train.Trained) -> None:
+    graphs = [export.graph(trained.auto, trained.idf, (1.5, -2.0), explains=packed) for packed in (True, False)]
+    grams = features([row.text for row in ROWS])
+    given = {"rows": grams.rows, "owners": grams.owners[:, None]}
+    packed, plain = (InferenceSession(graph.SerializeToString()) for graph in graphs)
+    answers = [
+        session.run(["probabilities"], given | {"empty": np.zeros((len(ROWS), columns), np.float32)} | told)[0]
+        for session, columns, told in ((packed, 10, {"explain": np.array(False)}), (plain, 9, {}))
+    ]
+    assert np.array_equal(*answers)
 
 
 def test_one_seed_makes_one_network(trained: train.Trained) -> None:

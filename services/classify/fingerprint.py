@@ -33,11 +33,8 @@ _UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(f"[{_UNSPACED}]{{1,2}}|[^\\W\\d_{_UNSPACED}]+")
 _ASCII_WORD = re.compile("[a-z]+")
 _HANDLE = re.compile(r"[@#]\w")
-# A code or an order's number. A round one is an amount ("from 100 to 5000"), and 2026 a year.
-_REFERENCE = re.compile(
-    r"(?<![\w$€£₹¥.,+])(?=[A-Z]*\d)(?![A-Z]*(?:\d?\d00|\d+000)(?![\d-]))(?!(?:19|20)\d\d(?![\w-]))"
-    r"[A-Z\d-]{4,}(?![\w%$€£₹¥])"
-)
+# A code, an order's number, the year of a date. A round one is an amount ("from 100 to 5000").
+_REFERENCE = re.compile(r"(?<![\w$€£₹¥.,+])(?=[A-Z]*\d)(?![A-Z]*(?:\d?\d00|\d+000)(?![\d-]))[A-Z\d-]{4,}(?![\w%$€£₹¥])")
 _DIGIT = re.compile(r"\d")
 _GREETINGS = frozenset(
     {"hi", "hey", "hello", "dear", "hola", "hallo", "salut", "bonjour", "ciao", "ola", "oi", "привет", "merhaba", "yo"}

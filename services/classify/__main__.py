@@ -11,7 +11,7 @@ import uvloop
 
 from services import codec, metrics
 from services.classify.campaign_window import LiveCampaigns
-from services.classify.checkpoint import Reading, Writer
+from services.classify.checkpoint import Mark, Reading, Writer
 from services.classify.scorer import ModelFolder, Scorer
 from services.classify.stage import SERVICE, Batch, Locate, Looks, State, classify, read, remember
 from services.errors import BadRecord, BadSetup
@@ -24,7 +24,6 @@ from services.settings import Settings
 from services.topics import CAMPAIGNS, DEAD_LETTER, MEMORY, MESSAGES, SCORES, SIGHTINGS
 
 POLL_SECONDS = 2.0
-METADATA_NUMBERS = 3
 
 log = logging.getLogger(__name__)
 
@@ -91,16 +90,14 @@ class Classify(Work):
     def resume(self, metadata: str, lanes: int) -> None:
         self.max_bytes //= lanes
         self.state, self.writer = State.bounded(self.max_bytes), Writer(self.partition)
-        numbers = [int(number) for number in metadata.split() if number.isdecimal()]
-        if len(numbers) == METADATA_NUMBERS:
-            generation, saved, received_ms = numbers
-            self.looks = Looks(saved, received_ms)
-            self.reading = Reading(generation) if generation else None
+        mark = Mark.read(metadata)
+        if mark is not None:
+            self.looks = mark.looks
+            self.reading = Reading(mark.generation) if mark.generation else None
         self.state.looks = self.looks
 
     def metadata(self) -> str:
-        """The newest whole checkpoint, 0 for none, and the budget of second looks: both as of the batch."""
-        return f"{self.writer.whole} {self.looks.saved} {self.looks.received_ms}"
+        return Mark.of(self.writer.whole, self.looks).metadata
 
     def recalls(self) -> int | None:
         return self.reading.generation - 1 if self.reading else None

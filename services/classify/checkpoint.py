@@ -15,10 +15,11 @@ a piece's offset would change there has happened (`Shelf.offset`).
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from struct import Struct
+from typing import NamedTuple
 
 from services import codec
 from services.classify.shelf import BUCKETS
-from services.classify.stage import State
+from services.classify.stage import Looks, State
 from services.records import VERSION, Checkpoint, Output
 from services.spans import MINUTE_MS
 from services.topics import MEMORY
@@ -35,6 +36,33 @@ PIECES = (
 
 _HEAD = Struct("<qq")
 _NEVER = -(2**63)
+
+
+class Mark(NamedTuple):
+    """What a lane commits with an offset, as of that record: the newest whole generation, 0 for none, and its budget of
+    second looks."""
+
+    generation: int
+    saved: int
+    received_ms: int
+
+    @classmethod
+    def of(cls, generation: int, looks: Looks) -> "Mark":
+        return cls(generation, looks.saved, looks.received_ms)
+
+    @classmethod
+    def read(cls, metadata: str) -> "Mark | None":
+        """The mark of a committed offset; None where there is none."""
+        numbers = [int(number) for number in metadata.split() if number.isdecimal()]
+        return cls(*numbers) if len(numbers) == len(cls._fields) else None
+
+    @property
+    def metadata(self) -> str:
+        return " ".join(map(str, self))
+
+    @property
+    def looks(self) -> Looks:
+        return Looks(self.saved, self.received_ms)
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from services.classify import checkpoint
 from services.classify.__main__ import service
 from services.classify.checkpoint import PIECES
 from services.classify.stage import State, classify
+from services.cli import main
 from services.cli.brokers import Broker
 from services.kafka import Admin, Reader, Sender
 from services.records import Message, Output, Score
@@ -114,3 +115,9 @@ async def test_a_restart_in_the_middle_of_a_campaign_changes_no_score(
     undisturbed = classify(log, State(), None, lambda *_: None, lambda *_: 0, NOON_MS).scores
     assert [(found.bond, found.signals) for found in live] == [(found.bond, found.signals) for found in undisturbed]
     assert any(found.signals.get("repeats_1h", 0) > 5 for found in undisturbed[70:])
+
+
+def test_the_bench_of_a_restart_finds_the_state_that_it_wrote(capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["bench", "restart", "--senders", "2000", "--rate", "20", "--json"]) == 0
+    result = codec.loads_object(capfdbinary.readouterr().out)
+    assert (result["senders"], result["recalled"]) == (2000, True)

@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import track
 
 from services import codec, settings
-from services.classify.checkpoint import PIECES, PIECES_A_SECOND, Writer
+from services.classify.checkpoint import PIECES, PIECES_A_SECOND, Mark, Writer
 from services.classify.stage import SERVICE, State, is_new, observe
 from services.cli import brokers
 from services.cli.bench.memory import message
@@ -90,7 +90,7 @@ async def _write(state: State, tail: int, configured: Settings, console: Console
             await sender.transact(sender.pack(pieces), membership, 0, 0, "")
         for chunk in _chunks(tail, state.high_ms):
             await sender.transact(sender.pack(chunk), membership, 0, 0, "")
-        await sender.transact({}, membership, 0, await _end(configured), str(writer.whole))
+        await sender.transact({}, membership, 0, await _end(configured), Mark.of(writer.whole, state.looks).metadata)
         await sender.stop()
 
 

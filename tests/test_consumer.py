@@ -49,7 +49,7 @@ class Inbox:
 
     def __init__(self, settings: Settings, file: Path, group: str = "inbox") -> None:
         self._file = file
-        words = (settings.kafka, settings.topic_prefix + DECISIONS, group, str(file))
+        words = (settings.kafka, settings.topic_prefix + DECISIONS, settings.topic_prefix + group, str(file))
         self._process = subprocess.Popen([sys.executable, str(EXAMPLE), *words], stderr=subprocess.DEVNULL)
 
     def held(self) -> dict[str, bool]:

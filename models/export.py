@@ -16,7 +16,7 @@ from models.data import Pool
 from models.lookup import Lookup, by_row, by_word
 from models.network import Floats, Network
 from models.second import IR, OPSET
-from services.classify.scorer import LABELS, MANIFEST, Scorer
+from services.classify.scorer import FORMAT, LABELS, MANIFEST, Scorer
 from services.classify.text import SPEC
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ def write(folder: Path, trained: "Trained", pool: Pool, seed: int, prior: float)
 
 def _manifest(scorer: Scorer, trained: "Trained", pool: Pool, seed: int, prior: float) -> dict[str, Any]:
     return {
-        "format": 3,
+        "format": FORMAT,
         "version": f"first-{scorer.sha256[:10]}",
         "first": "first.onnx",
         "kinds": "kinds.onnx",

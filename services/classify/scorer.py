@@ -17,12 +17,13 @@ from dataclasses import dataclass
 from hashlib import sha256
 from math import exp, log
 from pathlib import Path
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Final, NamedTuple
 
 import numpy as np
 import onnxruntime
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic_core import PydanticCustomError
 from tokenizers import Tokenizer
 
 from services.classify.text import SPEC, Grams, Pieces, exactly, features, in_letters, pieces
@@ -30,6 +31,8 @@ from services.errors import BadSetup
 from services.records import Kind
 
 MANIFEST: Final = "manifest.json"
+FORMAT: Final = 3
+_REMEDY = "train again, or use the Doorman it came with"
 LABELS: Final = ("auto", *(kind.value for kind in Kind))
 TOLERANCE = 1e-4
 # Processors round the encoder's products in different orders.
@@ -102,7 +105,7 @@ class Manifest(_Part):
     """manifest.json. `calibration`: slope and intercept from the raw logit of `auto` to its logit at `prior`; `sha256`:
     of the .onnx files, one after the other in the order named here."""
 
-    format: Literal[3]
+    format: int
     version: Annotated[str, Field(min_length=1, max_length=64)]
     first: Annotated[str, Field(pattern=r"^[\w.-]+\.onnx$")]
     kinds: Annotated[str, Field(pattern=r"^[\w.-]+\.onnx$")]
@@ -115,6 +118,13 @@ class Manifest(_Part):
     calibration: tuple[float, float]
     training: Training
     golden: Annotated[tuple[Golden, ...], Field(min_length=1)]
+
+    @field_validator("format")
+    @classmethod
+    def _is_ours(cls, found: int) -> int:
+        if found != FORMAT:
+            raise PydanticCustomError("format", f"{found}, but this Doorman reads {FORMAT}: {_REMEDY}")
+        return found
 
 
 class TextScore(NamedTuple):
@@ -385,7 +395,7 @@ def _graphs(folder: Path, manifest: Manifest) -> list[bytes]:
     if not faults and sha256(b"".join(graphs)).hexdigest() != manifest.sha256:
         faults.append("the .onnx files are not those that the manifest names (sha256)")
     if manifest.features.digest != SPEC.digest:
-        faults.append("trained on another feature spec (features.digest): train again, or use the Doorman it came with")
+        faults.append(f"trained on another feature spec (features.digest): {_REMEDY}")
     if manifest.labels != LABELS:
         faults.append(f"labels must be {', '.join(LABELS)}, in this order")
     if faults:

@@ -151,6 +151,7 @@ def _changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
+        (lambda manifest: manifest.update(format=2), "format: 2, but this Doorman reads 3: train again"),
         (lambda manifest: manifest.update(sha256="0" * 64), "sha256"),
         (lambda manifest: manifest["features"].update(digest="0" * 64), "feature spec"),
         (lambda manifest: manifest["labels"].reverse(), "labels must be"),
@@ -164,6 +165,7 @@ def _changed(folder: Path, change: Callable[[dict[str, Any]], object]) -> None:
         (lambda manifest: manifest["second"]["golden"][1].update(logit=99), "second.golden row 2"),
     ],
     ids=[
+        "format",
         "sha",
         "spec",
         "labels",

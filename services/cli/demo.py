@@ -18,13 +18,11 @@ from rich.table import Table
 from services import codec, settings
 from services.cli import brokers
 from services.cli.fleet import Fleet, environment
-from services.cli.simulate import simulate
+from services.cli.simulate import until_now
 from services.cli.wire import Wire, wire
 from services.records import Decision, Verdict
-from services.spans import HOUR_MS
 
 HELP = "start everything here, send simulated traffic, show what is decided, stop everything"
-HOURS = 20
 PATIENCE_SECONDS = 30.0
 SHOWN = 8
 
@@ -92,8 +90,7 @@ class Told:
 
 async def _run(args: argparse.Namespace, variables: dict[str, str], console: Console) -> Told:
     configured = settings.load(variables)
-    began_ms = int(time.time() * 1000) - HOURS * HOUR_MS
-    events = list(simulate(args.events, args.seed, start_ms=began_ms, hours=HOURS))
+    events = list(until_now(args.events, args.seed))
     told = Told({str(event["event_id"]): event for event in events})
     async with wire(configured) as ends:
         console.print("starting ingest, classify, action, campaigns, casebook")

@@ -16,13 +16,12 @@ from rich.console import Console
 from services import codec, settings
 from services.cli import brokers
 from services.cli.bench import pipeline
-from services.cli.bench.pipeline import HOURS, fill, report
+from services.cli.bench.pipeline import fill, report
 from services.cli.fleet import environment
 from services.cli.keeper import die_with_parent
 from services.cli.simulate import at_least_one
 from services.cli.wire import Decided, Wire, wire
 from services.settings import environment_with
-from services.spans import HOUR_MS
 
 HELP = "the pipeline against a textbook Faust pipeline with the same model, through Apache Kafka"
 PATIENCE_SECONDS = 60.0
@@ -57,10 +56,9 @@ def run(args: argparse.Namespace) -> int:
 
 
 async def _measure(args: argparse.Namespace, variables: dict[str, str], console: Console) -> dict[str, Any]:
-    began_ms = int(time.time() * 1000) - HOURS * HOUR_MS
     async with wire(settings.load(variables)) as ends:
         console.print(f"producing {args.events} events for the textbook")
-        await fill(args, ends, began_ms)
+        await fill(args, ends)
         with _processes(variables, args.classify):
             per_second, decided = await _watch(ends, args.events)
     return {

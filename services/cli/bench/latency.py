@@ -12,11 +12,10 @@ from rich.console import Console
 
 from services import settings
 from services.cli import brokers
-from services.cli.bench.pipeline import HOURS, report
+from services.cli.bench.pipeline import report
 from services.cli.fleet import Fleet, environment
-from services.cli.simulate import simulate
+from services.cli.simulate import until_now
 from services.cli.wire import Wire, wire
-from services.spans import HOUR_MS
 
 HELP = "time from event to decision at a steady rate, through Apache Kafka"
 PATIENCE_SECONDS = 30.0
@@ -51,8 +50,7 @@ def run(args: argparse.Namespace) -> int:
 
 async def _measure(args: argparse.Namespace, variables: dict[str, str], partitions: int) -> dict[str, Any]:
     total = int(args.rate * (args.seconds + args.warm_up))
-    began_ms = int(time.time() * 1000) - HOURS * HOUR_MS
-    events = list(simulate(total, args.seed, start_ms=began_ms, hours=HOURS))
+    events = list(until_now(total, args.seed))
     async with wire(settings.load(variables)) as ends:
         fleet = await asyncio.to_thread(Fleet(variables).__enter__)
         try:

@@ -20,13 +20,11 @@ from rich.table import Table
 from services import codec, settings
 from services.cli import brokers
 from services.cli.fleet import MODULES, Fleet, cpu_seconds, environment
-from services.cli.simulate import at_least_one, simulate
+from services.cli.simulate import at_least_one, until_now
 from services.cli.wire import Wire, wire
-from services.spans import HOUR_MS
 from services.topics import DECISIONS, QUARANTINE, SIGHTINGS
 
 HELP = "drain simulated traffic through Apache Kafka with all services on this machine"
-HOURS = 20
 CHUNK = 5000
 PATIENCE_SECONDS = 60.0
 # A page of metrics costs a service some milliseconds: often enough to know, seldom enough not to count.
@@ -90,10 +88,9 @@ async def _measure(
     args: argparse.Namespace, variables: dict[str, str], broker_pid: int, console: Console
 ) -> dict[str, Any]:
     configured = settings.load(variables)
-    began_ms = int(time.time() * 1000) - HOURS * HOUR_MS
     async with wire(configured) as ends:
         console.print(f"producing {args.events} events")
-        await fill(args, ends, began_ms)
+        await fill(args, ends)
         console.print("starting the services")
         others = [name for name in MODULES if name != "ingest"]
         more = [f"classify-{number}" for number in range(2, args.classify + 1)]
@@ -132,10 +129,10 @@ def _cpu_seconds(fleet: Fleet, broker_pid: int) -> dict[str, float]:
     return spent
 
 
-async def fill(args: argparse.Namespace, ends: Wire, began_ms: int) -> None:
+async def fill(args: argparse.Namespace, ends: Wire) -> None:
     """Produce `args.events` simulated events of `args.seed`."""
     chunk: list[dict[str, object]] = []
-    for event in simulate(args.events, args.seed, start_ms=began_ms, hours=HOURS):
+    for event in until_now(args.events, args.seed):
         chunk.append(event)
         if len(chunk) == CHUNK:
             await ends.send(chunk)

@@ -14,6 +14,7 @@ with the events. What is true of each stands in its `truth` field, which every s
 
 import argparse
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from itertools import islice
 from random import Random
@@ -30,11 +31,13 @@ from services.cli.simulate.plan import plan, populate
 from services.cli.simulate.texts import Texts
 from services.cli.simulate.world import Event, Setting, World
 from services.errors import BadRecord, BadSetup
+from services.spans import HOUR_MS
 
 HELP = "labelled traffic of people, businesses and bots, as JSON lines"
 START_MS = 1_795_392_000_000  # 2026-11-23T00:00:00Z, a Monday
 BOTS = tuple(habit.name for habit in HABITS)
 BULK_LEGIT = (DESK, ORGANISER, CLUB, NEW_NUMBER, MANY_NEW_PEOPLE)
+RECENT_HOURS = 20
 _LINES = 500  # written at once
 
 
@@ -61,6 +64,11 @@ def simulate(
     world = World(Setting(seed, tenant, platform, relation), accounts, Texts(rng), rng, start_ms)
     populate(world, made)
     return world.run(events)
+
+
+def until_now(events: int, seed: int) -> Iterator[Event]:
+    """As `simulate`, of the last hours: services that look at the clock find nothing of it old, or yet to come."""
+    return simulate(events, seed, start_ms=int(time.time() * 1000) - RECENT_HOURS * HOUR_MS, hours=RECENT_HOURS)
 
 
 def span_ms(events: int, senders: int | None = None, hours: float | None = None) -> int:

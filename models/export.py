@@ -98,7 +98,10 @@ def _table(network: Network, idf: Floats) -> tuple[NDArray[np.int8], Floats]:
 
 
 def graph(network: Network, idf: Floats, calibration: tuple[float, float], *, explains: bool) -> onnx.ModelProto:
-    """Looked up, summed line by line and then text by text, over their length; the network; calibrated."""
+    """Looked up, summed line by line and then text by text, over their length; the network; calibrated.
+
+    `explains`: of few hidden units, packed, with the parts of each feature on demand.
+    """
     slope, intercept = calibration
     hidden, labels = network.heads.shape
     table, units = _table(network, idf)

@@ -335,22 +335,23 @@ def test_a_contact_from_another_lane_tells_of_an_answer_too() -> None:
     assert last_signals(batch)["partners_24h"] == 2
 
 
-def test_words_exchanged_here_and_there_are_still_repeats() -> None:
-    texts = [
-        "I run a small studio that helps painters reach collectors across the whole country, interested?",
-        "I run a small studio that helps painters find collectors across the whole country, interested?",
-        "I run a tiny studio that helps painters reach collectors across the entire country, interested?",
-    ]
-    batch = run([message_record(event_id=f"e-{n}", recipient_id=f"u-{n}", text=text) for n, text in enumerate(texts)])
-    assert [score.signals.get("repeats_1h", 0) for score in batch.scores] == [0, 1, 2]
-
-
-def test_a_short_lure_is_the_same_whatever_its_greeting_its_link_and_a_word() -> None:
-    texts = [
-        "Hi Ana! did u see what she said of you?? pics.example",
-        "Hello Bo! did u see what she said of you?? vids.example",
-        "Hey Cem! did u see what he said of you?? snap.example",
-    ]
+@pytest.mark.parametrize(
+    "texts",
+    [
+        (
+            "I run a small studio that helps painters reach collectors across the whole country, interested?",
+            "I run a small studio that helps painters find collectors across the whole country, interested?",
+            "I run a tiny studio that helps painters reach collectors across the entire country, interested?",
+        ),
+        (
+            "Hi Ana! did u see what she said of you?? pics.example",
+            "Hello Bo! did u see what she said of you?? vids.example",
+            "Hey Cem! did u see what he said of you?? snap.example",
+        ),
+    ],
+    ids=["long", "short, greetings and links too"],
+)
+def test_words_exchanged_here_and_there_are_still_repeats(texts: Sequence[str]) -> None:
     batch = run([message_record(event_id=f"e-{n}", recipient_id=f"u-{n}", text=text) for n, text in enumerate(texts)])
     assert [score.signals.get("repeats_1h", 0) for score in batch.scores] == [0, 1, 2]
 

@@ -31,7 +31,6 @@ from services.cli.simulate.plan import plan, populate
 from services.cli.simulate.texts import Texts
 from services.cli.simulate.world import Event, Setting, World
 from services.errors import BadRecord, BadSetup
-from services.spans import HOUR_MS
 
 HELP = "labelled traffic of people, businesses and bots, as JSON lines"
 START_MS = 1_795_392_000_000  # 2026-11-23T00:00:00Z, a Monday
@@ -68,7 +67,8 @@ def simulate(
 
 def until_now(events: int, seed: int) -> Iterator[Event]:
     """As `simulate`, of the last hours: services that look at the clock find nothing of it old, or yet to come."""
-    return simulate(events, seed, start_ms=int(time.time() * 1000) - RECENT_HOURS * HOUR_MS, hours=RECENT_HOURS)
+    start_ms = int(time.time() * 1000) - span_ms(events, hours=RECENT_HOURS)
+    return simulate(events, seed, start_ms=start_ms, hours=RECENT_HOURS)
 
 
 def span_ms(events: int, senders: int | None = None, hours: float | None = None) -> int:

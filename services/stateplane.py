@@ -92,6 +92,11 @@ class _CommittedTransport(Transport):
         self.fetch_wait_ms = fetch_wait_ms
 
 
+class _App(faust.App):
+    def _create_directories(self) -> None:
+        """Faust keeps its tables in the working directory; we have none, and may not write there."""
+
+
 # mode names a service's logger after its module; these speak for Faust, not for us.
 _CommittedThread.logger = _CommittedConsumer.logger = logging.getLogger("faust.transport")
 
@@ -227,7 +232,7 @@ class StatePlane:
     def _app(self) -> faust.App:
         prefix, instance = self.settings.topic_prefix, self.settings.instance
         servers = self.settings.kafka.split(",")
-        app = faust.App(
+        app = _App(
             prefix + self.service,
             broker=[f"kafka://{server.strip()}" for server in servers],
             **_security(self.settings),

@@ -5,6 +5,7 @@ import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from itertools import count
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -109,6 +110,15 @@ async def test_records_come_in_batches_in_their_order_and_not_again(kafka: Broke
             await put(settings, b"new")
             await until(lambda: bool(noted.values))
             assert (noted.values, noted.prepared) == ([b"new"], [{0}])
+
+
+async def test_it_writes_nothing_where_it_is_started(
+    kafka: Broker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with topics(kafka) as settings, Noted(settings).running():
+        pass
+    assert list(tmp_path.iterdir()) == []
 
 
 async def test_only_the_record_that_fails_is_dead_lettered(kafka: Broker) -> None:

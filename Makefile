@@ -33,12 +33,12 @@ bench: .venv/runtime  ## measure scoring, the pipeline and its latency (needs Ja
 model: .venv/dev  ## train the model again: make model DATA=folder-of-public-sets
 	$(BIN)/python -m models.train $(if $(DATA),--data $(DATA)) --out models/shipped
 
-encoder: .venv/encoder  ## fine-tune the second look, in an hour: make encoder DATA=folder-of-public-sets; then make model
+encoder: .venv/encoder  ## fine-tune the second look, in half an hour: make encoder DATA=folder-of-public-sets; then make model
 	JAX_PLATFORMS=cpu $(BIN)/python -m models.encoder $(if $(DATA),--data $(DATA)) --out models/shipped
 
 constraints: .venv/dev  ## pin the newest allowed versions, with their hashes
 	$(BIN)/pip install --quiet uv
-	$(BIN)/uv pip compile $(PIN) --extra build -o constraints.txt pyproject.toml
+	$(BIN)/uv pip compile $(PIN) --extra build --extra postgres -o constraints.txt pyproject.toml
 	$(BIN)/uv pip compile $(PIN) --all-extras -c constraints.txt -o constraints-dev.txt pyproject.toml
 
 PIN := --quiet --universal --python-version 3.11 --upgrade --generate-hashes --no-header --no-emit-index-url --no-annotate

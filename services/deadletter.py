@@ -60,5 +60,5 @@ class Limit:
         self._row = self._row + 1 if bad else 0
         self._recent.append(bad)
         return self._row >= MAX_ROW or (
-            bad and len(self._recent) == WINDOW_RECORDS and sum(self._recent) >= WINDOW_RECORDS * MAX_SHARE
+            len(self._recent) == WINDOW_RECORDS and sum(self._recent) >= WINDOW_RECORDS * MAX_SHARE
         )

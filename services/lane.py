@@ -138,15 +138,15 @@ class Lane:
             self._tick()
             records = await self._fetch()
             await self._free.wait()
-            if not records:
-                self._lag.set(0)
-            else:
+            if records:
                 self._idle.clear()
                 try:
                     await self._step(records)
                 finally:
                     self._idle.set()
                 await asyncio.sleep(self._shell.pause_seconds)
+            elif records is not None:
+                self._lag.set(0)
 
     async def hold(self) -> None:
         """Finish the batch under way and take no other until `resume`."""
@@ -205,17 +205,18 @@ class Lane:
         self._reader.seek(begin)
         while await self._reader.position() < end:
             self._tick()
-            records = [record for record in await self._fetch() if record.offset < end]
+            records = [record for record in await self._fetch() or () if record.offset < end]
             if records:
                 await self._shell.in_thread(self._work.replay, records)
 
-    async def _fetch(self) -> list[Inbound]:
+    async def _fetch(self) -> list[Inbound] | None:
+        """The next records; None where they could not be asked for."""
         try:
             return await self._reader.fetch(self._settings.batch, FETCH_WAIT_MS)
         except Unavailable as error:
             event(log, "fetch_failed", logging.WARNING, why=str(error), partition=self._partition)
             await asyncio.sleep(RETRY_SECONDS)
-            return []
+            return None
 
     async def _step(self, records: list[Inbound]) -> None:
         """One batch through the stage and out, its offset with it."""

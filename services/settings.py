@@ -111,7 +111,7 @@ class Settings(BaseModel):
     memory_mb: int = Field(
         440, ge=16, le=100_000, description="megabytes of windows and conversations in one process of classify"
     )
-    deadletter_stop: bool = Field(False, description="stop a service that dead-letters past its limit")
+    deadletter_stop: bool = Field(False, description="stop ingest when it dead-letters past its limit")
 
     @property
     def database_url(self) -> str:

@@ -98,7 +98,7 @@ class _App(faust.App):
 
 
 # mode names a service's logger after its module; these speak for Faust, not for us.
-_CommittedThread.logger = _CommittedConsumer.logger = logging.getLogger("faust.transport")
+_App.logger = _CommittedThread.logger = _CommittedConsumer.logger = logging.getLogger("faust.transport")
 
 
 @dataclass(frozen=True, slots=True)
@@ -195,15 +195,16 @@ class StatePlane:
     async def _work(self) -> None:
         """Run one Faust app until the end, or until it crashes: a failed commit is enough. Its successor goes on."""
         app = self._app()
-        ends = [asyncio.create_task(self._over.wait()), asyncio.create_task(_life(app))]
+        over, life = asyncio.create_task(self._over.wait()), asyncio.create_task(_life(app))
         try:
-            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait((over, life), return_when=asyncio.FIRST_COMPLETED)
+            error = app.crash_reason or (life.exception() if life.done() else None)
         finally:
-            await _cancel(*ends, *([self._preparing] if self._preparing else []))
+            await _cancel(over, life, *([self._preparing] if self._preparing else []))
             self._prepared.clear()
             await _stop(app, STOP_SECONDS if self._over.is_set() else CRASH_SECONDS)
         if not self._over.is_set():
-            event(log, "faust_crashed", logging.WARNING, why=type(app.crash_reason).__name__)
+            event(log, "faust_crashed", logging.WARNING, why=type(error).__name__ if error else "it ended")
             await self._rest(RETRY_SECONDS)
 
     async def _rest(self, seconds: float) -> None:

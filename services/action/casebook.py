@@ -43,7 +43,6 @@ class Casebook:
     """The cases, the agents that feed them, and the publisher of their outbox."""
 
     def __init__(self, settings: Settings) -> None:
-        settings.state.mkdir(parents=True, exist_ok=True)
         self._settings = settings
         self._policy = PolicyFile(settings.policy)
         self.plane = StatePlane(SERVICE, settings, (DECISIONS, LABELS, AUDIT, *COMPACTED, MESSAGES))

@@ -39,6 +39,7 @@ SIGNALS = {
     "one_sided_1h": "{:g} in 1 h",
     "one_sided_24h": "{:g} in 24 h",
     "broadcast_24h": "{:.0f} strangers in 24 h",
+    "word_spread_24h": "{:.0f} people in 24 h",
     "link_spread_1h": "{:.0f} people in 1 h",
     "even_gaps": "{:.2f}",
     "short_text": "two words or fewer",

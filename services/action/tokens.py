@@ -50,12 +50,16 @@ _FILE = TypeAdapter(dict[Annotated[str, StringConstraints(pattern="^[0-9a-f]{64}
 
 
 class Tokens:
-    """The tokens in use; without a file there are none. Raises BadSetup for a file that is wrong at start."""
+    """The tokens in use; none until the file is there. Raises BadSetup for a file that is wrong at start."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
         self._seen = self._state()
-        self._known = {} if path is None else read(path)
+        self._known = {} if path is None or self._seen is None else read(path)
+        if path is not None and self._seen is None:
+            event(
+                log, "tokens_missing", logging.WARNING, why=f"{path} is not there: nobody may use the API until it is"
+            )
 
     def find(self, presented: str) -> Token | None:
         """The token of which the bearer shows this; every known one is compared, each in constant time."""
@@ -87,7 +91,7 @@ class Tokens:
 
 def digest(token: str) -> str:
     """What the file holds of a token."""
-    return sha256(token.encode()).hexdigest()
+    return sha256(token.encode(errors="surrogateescape")).hexdigest()
 
 
 def read(path: Path) -> dict[str, Token]:

@@ -28,15 +28,16 @@ DEFAULT_BYTES = 256 * 1024 * 1024
 # Messages held exactly. What is older than these goes into the cells of its hours, so many at once.
 MAX_SENT = 128
 FOLDED = 32
-MAX_RECIPIENTS = 64
+# A group is one act: its members count, but not all of them.
+MAX_RECIPIENTS = 8
 MIN_GAPS, MAX_GAPS = 8, 24
 MIN_GAP_MS = 2 * MINUTE_MS
 # Messages to strangers from which on a sender's conversations are looked into as well.
 BROADCAST = 8
-# A pair that memory is too young to know counts for half a stranger.
-WEIGHT = {Bond.COLD: 1.0, Bond.UNKNOWN: 0.5, Bond.WARM: 0.0}
+# People written to unasked from which on the words of a conversation are compared.
+AROUND = 4
 
-WARM, COLD, UNKNOWN, ANSWERED, WORDY, NOTICE = 0, 1, 2, 4, 8, 16
+WARM, COLD, UNKNOWN, ANSWERED, WORDY, NOTICE, ASKED = 0, 1, 2, 4, 8, 16, 32
 _STRANGE = COLD | UNKNOWN
 _UNANSWERED = tuple(bond | rest for bond in (COLD, UNKNOWN) for rest in (0, WORDY, NOTICE, WORDY | NOTICE))
 BOND_FLAG = {Bond.WARM: WARM, Bond.COLD: COLD, Bond.UNKNOWN: UNKNOWN}
@@ -52,8 +53,8 @@ class Sent(NamedTuple):
     """One message in a window, in the order of its entry. Keys are hashes of 64 or 32 bits; 0: none.
 
     `who`: the recipient, or the conversation where it has several or none is named; `reach`: how many those are;
-    `skeleton`, `band_a`, `band_b`: its fingerprint; `flags`: bond, whether answered, whether more than two words, or
-    a notice.
+    `skeleton`, `band_a`, `band_b`: its fingerprint; `flags`: bond, whether answered, whether more than two words, a
+    notice, or asked for: said to one who began the conversation, and wrote within the day.
     """
 
     event_ms: int
@@ -207,18 +208,30 @@ def is_broadcasting(row: bytes | None) -> bool:
     return strange >= BROADCAST and 2 * strange > len(flags)
 
 
+def is_writing_around(row: bytes | None) -> bool:
+    """Whether a window holds messages to several people who had not asked."""
+    if row is None or len(row) < _HEAD.size + AROUND * _ENTRY.size:
+        return False
+    places = range(_start(row), len(row), _ENTRY.size)
+    return len({row[place + 8 : place + 16] for place in places if not row[place + _FLAGS] & ASKED}) >= AROUND
+
+
 def signals(row: bytes, sent: Sent, message: Message, bond: Bond, broadcasting: bool) -> dict[str, float]:
     """The behaviour numbers of a message, itself counted, from its sender's window. Zeros are left out.
 
     A conversation excuses what is said in it, but no broadcast: there the window is asked only for the same words to
-    strangers, and for the same link to anybody.
+    strangers, and for the same words or link to anybody who did not ask.
     """
     if bond is not Bond.WARM:
-        told = _window(row, sent).items()
-        return _pair(message) | {name: value for name, value in told if value} | _kind(sent)
-    if sent.host or broadcasting:
-        return {name: value for name, value in _broadcast(row, sent).items() if value}
-    return {}
+        return _pair(message) | _nonzero(_window(row, sent)) | _kind(sent)
+    told = _broadcast(row, sent) if broadcasting else {}
+    if (sent.flags & WORDY or sent.host) and not sent.flags & ASKED:
+        told |= _spread(row, sent)
+    return _nonzero(told)
+
+
+def _nonzero(told: dict[str, float]) -> dict[str, float]:
+    return {name: value for name, value in told.items() if value}
 
 
 def _pair(message: Message) -> dict[str, float]:
@@ -273,7 +286,7 @@ _STRANGERS = ("cold_recipients_1h", "cold_recipients_24h", "one_sided_1h", "one_
 def _kind(sent: Sent) -> dict[str, float]:
     """What a text is worth that says little, or that names a code or an order."""
     found: dict[str, float] = {}
-    if not sent[8] & WORDY and not sent[5]:
+    if not sent[8] & WORDY and not sent[5] and sent[7] == 1:
         found["short_text"] = 1
     if sent[8] & NOTICE:
         found["notice"] = 1
@@ -281,16 +294,28 @@ def _kind(sent: Sent) -> dict[str, float]:
 
 
 def _broadcast(row: bytes, sent: Sent) -> dict[str, float]:
-    """How many strangers got what is said here, less those in conversation, and how many people its link."""
+    """How many strangers got what is said here, less those in conversation."""
     start = _start(row)
-    entries = list(_ENTRY.iter_unpack(row[start:]))
-    reach = _reach(entries, sent)
+    reach = _reach(_ENTRY.iter_unpack(row[start:]), sent)
     talking = _Hours.of(row[_HEAD.size : start]).with_warm(reach.partners)
-    hour_ms = sent.event_ms - HOUR_MS
-    linked = {entry[1] for entry in entries if entry[5] == sent.host and entry[0] > hour_ms}
+    return {"broadcast_24h": max(len(reach.copied) - talking, 0)}
+
+
+def _spread(row: bytes, sent: Sent) -> dict[str, float]:
+    """How many others got these words, or this link within the hour, who had not asked."""
+    event_ms, _, skeleton, band_a, band_b, host, _, _, flags = sent
+    hour_ms = event_ms - HOUR_MS
+    words, links = set[int](), set[int]()
+    for at_ms, who, text, a, b, link, _, _, marks in _ENTRY.iter_unpack(row[_start(row) :]):
+        if marks & ASKED:
+            continue
+        if text == skeleton or (band_a and (a == band_a or b == band_b)):
+            words.add(who)
+        if link == host and at_ms > hour_ms:
+            links.add(who)
     return {
-        "broadcast_24h": max(len(reach.copied) - talking, 0),
-        "link_spread_1h": max(len(linked) - 1, 0) if sent.host else 0,
+        "word_spread_24h": len(words) - 1 if flags & WORDY else 0,
+        "link_spread_1h": len(links) - 1 if host else 0,
     }
 
 

@@ -13,7 +13,7 @@ a piece's offset would change there has happened (`Shelf.offset`).
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from struct import Struct
 from typing import NamedTuple
 
@@ -125,17 +125,17 @@ class Reading:
 
     generation: int
     begin: int = 0
-    _left: int = len(PIECES)
+    _left: set[str] = field(default_factory=lambda: set(PIECES))
 
     @property
     def is_whole(self) -> bool:
-        return self._left == 0
+        return not self._left
 
     def take(self, checkpoint: Checkpoint, state: State) -> None:
         """Put a piece into a state; one of another generation is passed over."""
         if checkpoint.generation != self.generation:
             return
-        self._left -= 1
+        self._left.discard(checkpoint.piece)
         kind, _, number = checkpoint.piece.partition("/")
         load: dict[str, Callable[[], None]] = {
             HEAD: lambda: self._begin(checkpoint, state),

@@ -78,6 +78,8 @@ def words(message: Message) -> list[str]:
             del found[place]
     if found and found[0] in _GREETINGS:
         found[0] = _GREETING
+    elif len(found) > CAMPAIGN_WORDS:
+        del found[0]  # a name may lead without one
     return found
 
 

@@ -5,6 +5,7 @@ Keys are 64-bit hashes of scoped ids, so that an entry costs the same whatever t
 
 from dataclasses import dataclass, field
 from struct import Struct
+from typing import NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
@@ -20,6 +21,7 @@ REPEAT_S = 60 * MINUTE_S
 DEFAULT_BYTES = 192 * 1024 * 1024
 MAX_WRITERS = 8
 MAX_SEEN = 4_000_000
+_NEVER_MS = -(1 << 62)
 
 _WRITER = Struct("<Qqq")
 _SEEN = Struct("<QI")
@@ -28,6 +30,18 @@ _SEEN = Struct("<QI")
 def key_of(scoped_id: str) -> int:
     """The 64-bit key of a scoped id."""
     return xxh3_64_intdigest(scoped_id.encode())
+
+
+class Met(NamedTuple):
+    """What a conversation held before a message.
+
+    `heard`: somebody else had written there in the 90 days before; `asked`: somebody else began it, and wrote within
+    the day; `answers`: whom the writer answers for the first time.
+    """
+
+    heard: bool = False
+    asked: bool = False
+    answers: tuple[int, ...] = ()
 
 
 @dataclass(slots=True)
@@ -41,33 +55,33 @@ class Memory:
     begin_ms: int | None = None
     shelf: Shelf = field(default_factory=lambda: Shelf(DEFAULT_BYTES))
 
-    def meet(self, conversation: int, writer: int, event_ms: int) -> tuple[bool, tuple[int, ...]]:
-        """`writer` writes in `conversation`. A late message counts from its own time.
-
-        Returns whether somebody else had written there in the 90 days before, and whom it answers for the first time.
-        """
+    def meet(self, conversation: int, writer: int, event_ms: int) -> Met:
+        """`writer` writes in `conversation`. A late message counts from its own time."""
         if self.begin_ms is None or event_ms < self.begin_ms:
             self.begin_ms = event_ms
         row = self.shelf.get(conversation)
         if row is None:
             self.shelf.put(conversation, MOMENT.pack(event_ms) + _WRITER.pack(writer, event_ms, event_ms))
-            return False, ()
-        place, own, heard, others = MOMENT.size, 0, False, list[int]()
+            return Met()
+        place, own, others = MOMENT.size, 0, list[int]()
+        span, begun_ms, heard_ms = (writer, event_ms, event_ms), event_ms + 1, _NEVER_MS
         for known, first_ms, last_ms in _WRITER.iter_unpack(row[MOMENT.size :]):
             if known == writer:
                 own, span = place, (writer, min(first_ms, event_ms), max(last_ms, event_ms))
             elif first_ms <= event_ms:
-                heard = heard or last_ms > event_ms - MEMORY_MS
+                begun_ms, heard_ms = min(begun_ms, first_ms), max(heard_ms, last_ms)
                 others.append(known)
             place += _WRITER.size
+        heard = heard_ms > event_ms - MEMORY_MS
+        asked = heard_ms > event_ms - DAY_MS and begun_ms < span[1]
         moment = MOMENT.pack(max(MOMENT.unpack_from(row)[0], event_ms))
         if own:
             row = moment + row[MOMENT.size : own] + _WRITER.pack(*span) + row[own + _WRITER.size :]
             self.shelf.put(conversation, row)
-            return heard, ()
+            return Met(heard, asked)
         kept = row[MOMENT.size :][-(MAX_WRITERS - 1) * _WRITER.size :]
         self.shelf.put(conversation, moment + kept + _WRITER.pack(writer, event_ms, event_ms))
-        return heard, tuple(others)
+        return Met(heard, asked, tuple(others))
 
     def bond(self, message: Message, heard: bool) -> Bond:
         """What is known of the message's pair. `heard`: somebody else wrote in its conversation before."""

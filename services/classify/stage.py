@@ -14,6 +14,7 @@ from msgspec.structs import replace
 
 from services import codec
 from services.classify.behaviour import (
+    ASKED,
     BOND_FLAG,
     MAX_RECIPIENTS,
     NOTICE,
@@ -21,6 +22,7 @@ from services.classify.behaviour import (
     Sent,
     Windows,
     is_broadcasting,
+    is_writing_around,
     signals,
 )
 from services.classify.fingerprint import Prints, prints
@@ -303,14 +305,14 @@ def observe(message: Message, state: State) -> Observation:
     scope = scoped(message.tenant, message.platform, "")
     sender, conversation = scope + message.sender_id, scope + message.conversation_id
     sender_key, conversation_key = key_of(sender), key_of(conversation)
-    heard, answered = state.memory.meet(conversation_key, sender_key, message.event_ms)
-    bond = state.memory.bond(message, heard)
+    recipients = message.recipients
+    met = state.memory.meet(conversation_key, sender_key, message.event_ms)
+    bond, asked = state.memory.bond(message, met.heard), met.asked and len(recipients) == 1
     before = state.windows.get(sender_key)
     broadcasting = is_broadcasting(before)
-    # Only what strangers get is compared, and what answers somebody: the words of a conversation are nobody's business.
-    apart = broadcasting or bond is not Bond.WARM
-    found = prints(message) if apart else _own_words(message.text) if answered else _UNREAD
-    recipients = message.recipients
+    # A conversation's words are nobody's business, unless its sender broadcasts, or writes to many who had not asked.
+    apart = bond is not Bond.WARM or broadcasting or (not asked and is_writing_around(before))
+    found = prints(message) if apart else _own_words(message.text) if met.answers else _UNREAD
     sent = Sent(
         message.event_ms,
         key_of(scope + recipients[0]) if len(recipients) == 1 else conversation_key,
@@ -320,12 +322,15 @@ def observe(message: Message, state: State) -> Observation:
         _host(message.text, bond),
         _event_key(message.event_id, message.revision),
         min(len(recipients), MAX_RECIPIENTS) or 1,
-        BOND_FLAG[bond] | (WORDY if found.words > SHORT else 0) | (NOTICE if found.notice else 0),
+        BOND_FLAG[bond]
+        | (ASKED if asked else 0)
+        | (WORDY if found.words > SHORT else 0)
+        | (NOTICE if found.notice else 0),
     )
     window = state.windows.add(sender_key, before, sent)
-    for other in answered:
+    for other in met.answers:
         state.windows.answered(other, sender_key, conversation_key)
-    if answered:
+    if met.answers:
         state.windows.conversed(sender_key, sent)
     sighting = None
     if found.telling and bond is not Bond.WARM:
@@ -363,8 +368,7 @@ def _event_key(event_id: str, revision: int) -> int:
 def _meet(contact: Contact, state: State) -> None:
     """Somebody wrote in a conversation, maybe in answer to one of this lane's senders."""
     conversation, writer = key_of(contact.conversation), key_of(contact.writer)
-    _, answered = state.memory.meet(conversation, writer, contact.event_ms)
-    for other in answered:
+    for other in state.memory.meet(conversation, writer, contact.event_ms).answers:
         state.windows.answered(other, writer, conversation)
 
 

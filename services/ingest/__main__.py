@@ -2,7 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import uvloop
 
@@ -23,7 +23,7 @@ class Ingest(Work):
 
     partition_of: Callable[[bytes], int]
     stops: bool
-    limit: Limit = field(default_factory=Limit)
+    limit: Limit
 
     def replay(self, records: Sequence[Inbound]) -> None:
         """Nothing to remember."""
@@ -39,7 +39,7 @@ class Ingest(Work):
         metrics.EVENTS_CLAMPED.inc(batch.clamped)
         alarm = False
         for fault in batch.verdicts:
-            alarm = self.limit.passed(fault is not None)
+            alarm |= self.limit.passed(fault is not None)
             if fault is not None:
                 metrics.DEAD_LETTERS.labels(SERVICE, fault.value).inc()
         metrics.DEAD_LETTER_ALARM.labels(SERVICE).set(alarm)
@@ -50,8 +50,10 @@ class Ingest(Work):
 def service(settings: Settings) -> Service:
     """Ingest, wired."""
 
+    limit = Limit()  # of the process: a healthy lane would call a sick one's alarm off
+
     def open_lane(partition: int, locate: Callable[[str, bytes], int]) -> Ingest:
-        return Ingest(lambda key: locate(MESSAGES, key), settings.deadletter_stop)
+        return Ingest(lambda key: locate(MESSAGES, key), settings.deadletter_stop, limit)
 
     return Service(Plan(SERVICE, EVENTS, (MESSAGES, DEAD_LETTER), open_lane), settings)
 

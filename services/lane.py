@@ -80,7 +80,7 @@ class Plan:
     service: str
     topic: str
     writes: tuple[str, ...]
-    open: Callable[[int, Callable[[str, bytes], int]], Work]
+    open: Callable[[int, Sender], Work]
     rebuilds: bool = False
     recalls: str | None = None
     views: tuple[View, ...] = ()
@@ -172,7 +172,7 @@ class Lane:
         await self._retry(self._sender.start)
         await self._sender.learn((*self._plan.writes, self._plan.topic))
         await self._retry(self._reader.start)
-        self._work = self._plan.open(self._partition, self._sender.locate)
+        self._work = self._plan.open(self._partition, self._sender)
         begin = await self._reader.begin()
         committed = await self._membership.committed(self._partition)
         self.position = max(begin, committed.offset or 0)

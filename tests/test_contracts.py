@@ -527,7 +527,7 @@ class Suspicious:
 
 def pipeline(*inbound: Record) -> Iterator[list[Output]]:
     """The outputs of the three stages, one list each."""
-    taken = ingest(inbound, lambda key: partition_of(key, 4), NOON_MS).outputs
+    taken = ingest(inbound, lambda key: partition_of(key, 4), 4, NOON_MS).outputs
     yield taken
     scored = classify(again(taken, MESSAGES), State(), Suspicious(), lambda *_: "k-1", locate, NOON_MS).outputs
     yield scored

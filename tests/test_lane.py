@@ -53,7 +53,7 @@ class Copier:
         self.service = Service(Plan("copier", EVENTS, (MESSAGES, DEAD_LETTER), self._open, rebuilds=True), settings)
         self._task: asyncio.Task[int] | None = None
 
-    def _open(self, partition: int, _: Callable[[str, bytes], int]) -> Copy:
+    def _open(self, partition: int, _: Sender) -> Copy:
         self.works.append(Copy(partition))
         return self.works[-1]
 

@@ -3,7 +3,7 @@
 import logging
 import sys
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 import uvloop
@@ -14,7 +14,7 @@ from services.action.budget import Budget
 from services.action.policy_file import PolicyFile
 from services.action.stage import SERVICE, Batch, act
 from services.action.standings import Standings
-from services.kafka import View
+from services.kafka import Sender, View
 from services.lane import Plan, Service, Work, tolerant
 from services.observe import event
 from services.process import launch
@@ -117,7 +117,7 @@ def service(settings: Settings) -> Service:
     rival = PolicyFile(settings.shadow_policy, metrics.SHADOW_POLICY) if settings.shadow_policy else None
     metrics.SHADOW_MODE.set(switch.is_shadow())
 
-    def open_lane(partition: int, locate: Callable[[str, bytes], int]) -> Action:
+    def open_lane(partition: int, sender: Sender) -> Action:
         budget = Budget(lane=partition, is_confirmed=confirmed.holds)
         return Action(file, standings, switch, budget, rival)
 

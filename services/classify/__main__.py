@@ -15,7 +15,7 @@ from services.classify.checkpoint import Mark, Reading, Writer
 from services.classify.scorer import ModelFolder, Scorer
 from services.classify.stage import SERVICE, Batch, Locate, Looks, State, classify, read, remember
 from services.errors import BadRecord, BadSetup
-from services.kafka import View
+from services.kafka import Sender, View
 from services.lane import Plan, Service, Work, tolerant
 from services.observe import event
 from services.process import launch
@@ -151,8 +151,8 @@ def service(settings: Settings) -> Service:
     """Classify, wired."""
     model, campaigns = Model(ModelFolder(settings.model)), Campaigns()
 
-    def open_lane(partition: int, locate: Locate) -> Classify:
-        return Classify(partition, model, campaigns, locate, settings.memory_mb * 1_000_000)
+    def open_lane(partition: int, sender: Sender) -> Classify:
+        return Classify(partition, model, campaigns, sender.locate, settings.memory_mb * 1_000_000)
 
     plan = Plan(
         SERVICE,

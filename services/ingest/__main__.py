@@ -1,7 +1,8 @@
 """`python -m services.ingest`: events from the platform become messages."""
 
+import logging
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import uvloop
@@ -10,18 +11,21 @@ from services import metrics
 from services.deadletter import Limit
 from services.errors import BadSetup
 from services.ingest.stage import SERVICE, Batch, ingest
+from services.kafka import Sender
 from services.lane import Plan, Service, Work
 from services.process import launch
 from services.records import Inbound, Output
 from services.settings import Settings
 from services.topics import DEAD_LETTER, EVENTS, MESSAGES
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(slots=True)
 class Ingest(Work):
     """A lane's work: the stage, and the counting around it."""
 
-    partition_of: Callable[[bytes], int]
+    sender: Sender
     stops: bool
     limit: Limit
 
@@ -29,11 +33,16 @@ class Ingest(Work):
         """Nothing to remember."""
 
     def run(self, records: Sequence[Inbound], now_ms: int) -> list[Output]:
-        batch = ingest(records, self.partition_of, now_ms)
+        batch = ingest(records, self._home, self.sender.count(MESSAGES), now_ms)
         self._count(batch)
         return batch.outputs
 
+    def _home(self, key: bytes) -> int:
+        return self.sender.locate(MESSAGES, key)
+
     def _count(self, batch: Batch) -> None:
+        if batch.crash is not None:
+            log.error("an event could not be taken in", exc_info=batch.crash)
         for form, number in batch.forms.items():
             metrics.EVENTS.labels(form.value).inc(number)
         metrics.EVENTS_CLAMPED.inc(batch.clamped)
@@ -52,8 +61,8 @@ def service(settings: Settings) -> Service:
 
     limit = Limit()  # of the process: a healthy lane would call a sick one's alarm off
 
-    def open_lane(partition: int, locate: Callable[[str, bytes], int]) -> Ingest:
-        return Ingest(lambda key: locate(MESSAGES, key), settings.deadletter_stop, limit)
+    def open_lane(partition: int, sender: Sender) -> Ingest:
+        return Ingest(sender, settings.deadletter_stop, limit)
 
     return Service(Plan(SERVICE, EVENTS, (MESSAGES, DEAD_LETTER), open_lane), settings)
 

@@ -4,7 +4,7 @@ A message is keyed by its sender, so the lane that will see a reply is another o
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -24,20 +24,22 @@ Locate = Callable[[bytes], int]
 
 @dataclass(slots=True)
 class Batch:
-    """What a batch of events gave."""
+    """What a batch of events gave. `crash`: the last fault of ours, behind a verdict `internal`."""
 
     outputs: list[Output] = field(default_factory=list)
     verdicts: list[Fault | None] = field(default_factory=list)
     forms: Counter[Form] = field(default_factory=Counter)
     clamped: int = 0
+    crash: Exception | None = None
 
 
-def ingest(records: Sequence[Inbound], locate: Locate, now_ms: int) -> Batch:
-    """Take in events. `locate` gives the partition of `dm.messages` for a key; `now_ms` stamps dead letters."""
+def ingest(records: Sequence[Inbound], locate: Locate, partitions: int, now_ms: int) -> Batch:
+    """Take in events. `locate` gives the partition of `dm.messages`, which has `partitions`, for a key; `now_ms` stamps
+    dead letters."""
     batch = Batch()
     contacts: dict[int, list[Contact]] = defaultdict(list)
     for record in records:
-        fault = _take(record, batch, contacts, locate)
+        fault = _take(record, batch, contacts, locate, partitions)
         batch.verdicts.append(fault)
         if fault is not None:
             batch.outputs.append(dead_letter(record, fault, SERVICE, now_ms))
@@ -46,25 +48,34 @@ def ingest(records: Sequence[Inbound], locate: Locate, now_ms: int) -> Batch:
     return batch
 
 
-def _take(record: Inbound, batch: Batch, contacts: dict[int, list[Contact]], locate: Locate) -> Fault | None:
-    """One record; returns why it could not be used. Its messages are put out only if all of them can be."""
-    events: list[tuple[Form, dict[str, Any]]] = []
+def _take(
+    record: Inbound, batch: Batch, contacts: dict[int, list[Contact]], locate: Locate, partitions: int
+) -> Fault | None:
+    """One record; returns why it, or the first part of it that is no message, could not be used."""
+    fault: Fault | None = None
+    backfill = bool(record.headers) and ("doorman-backfill", b"1") in record.headers
+    read = 0
     try:
-        for found in unwrap(record, _value(record)):
-            events.append(found)
-        backfill = bool(record.headers) and ("doorman-backfill", b"1") in record.headers
-        messages = [message(event, record.timestamp, backfill) for _, event in events]
+        for form, event in unwrap(record, _value(record)):
+            read += 1
+            try:
+                taken = message(event, record.timestamp, backfill)
+            except BadRecord as bad:
+                fault = fault or bad.fault
+                _answer_unreadable(record, event, batch, locate)
+            else:
+                batch.forms[form] += 1
+                batch.clamped += taken.event_ms != taken.sent_ms
+                _put(record, taken, batch, contacts, locate, partitions)
     except BadRecord as bad:
-        _answer_unreadable(record, [event for _, event in events], batch, locate)
-        return bad.fault
-    except Exception:
+        if not read:
+            _answer_unreadable(record, _document(record), batch, locate)
+        return fault or bad.fault
+    except Exception as error:
         # A fault of ours must not stop the partition: the record is kept, under a reason that raises an alert.
+        batch.crash = error
         return Fault.INTERNAL
-    for (form, _), taken in zip(events, messages, strict=True):
-        batch.forms[form] += 1
-        batch.clamped += taken.event_ms != taken.sent_ms
-        _put(record, taken, batch, contacts, locate)
-    return None
+    return fault
 
 
 def _value(record: Inbound) -> bytes:
@@ -75,13 +86,21 @@ def _value(record: Inbound) -> bytes:
     return record.value
 
 
-def _put(record: Inbound, taken: Message, batch: Batch, contacts: dict[int, list[Contact]], locate: Locate) -> None:
+def _put(
+    record: Inbound,
+    taken: Message,
+    batch: Batch,
+    contacts: dict[int, list[Contact]],
+    locate: Locate,
+    partitions: int,
+) -> None:
     scope = scoped(taken.tenant, taken.platform, "")
     sender = scope + taken.sender_id
     home = locate(sender.encode())
     batch.outputs.append(_output(record, taken, sender, home))
-    elsewhere = {locate((scope + name).encode()) for name in taken.recipients} - {home}
-    for partition in elsewhere:
+    # Where nobody is named, each lane may be that of a member.
+    members = {locate((scope + name).encode()) for name in taken.recipients} or range(partitions)
+    for partition in {*members} - {home}:
         contacts[partition].append(Contact(scope + taken.conversation_id, sender, taken.event_ms))
 
 
@@ -96,18 +115,19 @@ def _output(record: Inbound, taken: Message, sender: str, home: int) -> Output:
     )
 
 
-def _answer_unreadable(record: Inbound, events: list[dict[str, Any]], batch: Batch, locate: Locate) -> None:
+def _document(record: Inbound) -> Mapping[str, Any]:
+    try:
+        return codec.loads_object(record.value or b"")
+    except BadRecord:
+        return {}
+
+
+def _answer_unreadable(record: Inbound, event: Mapping[str, Any], batch: Batch, locate: Locate) -> None:
     """Where the ids of an unusable event can be read, its decision goes the usual way, so that it is made once."""
-    if not events and record.value is not None:
-        try:
-            events = [codec.loads_object(record.value)]
-        except BadRecord:
-            return
-    for event in events:
-        taken = unreadable(event, record.timestamp)
-        if taken is not None:
-            sender = scoped(taken.tenant, taken.platform, taken.sender_id)
-            batch.outputs.append(_output(record, taken, sender, locate(sender.encode())))
+    taken = unreadable(event, record.timestamp)
+    if taken is not None:
+        sender = scoped(taken.tenant, taken.platform, taken.sender_id)
+        batch.outputs.append(_output(record, taken, sender, locate(sender.encode())))
 
 
 def _contacts(entries: tuple[Contact, ...]) -> Contacts:

@@ -372,6 +372,44 @@ def test_a_link_that_friends_get_is_counted_by_its_host() -> None:
     assert last_signals(run(friends))["link_spread_1h"] == 4
 
 
+def test_words_that_many_get_unasked_are_counted_in_conversations() -> None:
+    text = "come and look at what I am building, write to me there"
+    friends = [
+        message_record(event_id=f"e-{n}", recipient_id=f"u-{n}", at_s=n, in_reply_to="x", text=text) for n in range(12)
+    ]
+    assert last_signals(run(friends))["word_spread_24h"] == 7, "from the fifth of them on"
+
+
+def test_what_was_asked_for_is_no_spread() -> None:
+    answered = []
+    for n in range(12):
+        friend, here, at_s = f"u-{n}", f"c-{n}", 60 * n
+        answered += [
+            message_record(
+                event_id=f"q-{n}",
+                sender_id=friend,
+                recipient_id="u-17",
+                conversation_id=here,
+                at_s=at_s,
+                text="where is it?",
+            ),
+            message_record(
+                event_id=f"e-{n}",
+                recipient_id=friend,
+                conversation_id=here,
+                at_s=at_s + 30,
+                text="the way is here: https://x.example",
+            ),
+        ]
+    assert last_signals(run(answered)) == {}
+
+
+def test_a_large_group_is_no_crowd_of_strangers() -> None:
+    batch = run([message_record(recipient_id=None, recipients=[f"u-{n}" for n in range(40)], text="hi all")])
+    assert last_signals(batch)["cold_recipients_1h"] == 8
+    assert "short_text" not in last_signals(batch)
+
+
 def test_a_beat_is_even_and_pasting_fast_is_not_told_as_one() -> None:
     assert last_signals(run(from_one_to_many(12, gap_s=900)))["even_gaps"] == 1
     assert "even_gaps" not in last_signals(run(from_one_to_many(12, gap_s=20)))

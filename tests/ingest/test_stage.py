@@ -21,7 +21,7 @@ CE_BINARY = (("ce_specversion", b"1.0"), ("ce_id", b"ce-9"), ("ce_time", b"2026-
 
 
 def run(*records: Inbound, partitions: int = 4) -> Batch:
-    return ingest(records, lambda key: partition_of(key, partitions), NOON_MS)
+    return ingest(records, lambda key: partition_of(key, partitions), partitions, NOON_MS)
 
 
 def messages(batch: Batch) -> list[Message]:
@@ -120,11 +120,17 @@ def test_an_unusable_event_with_readable_ids_is_still_answered() -> None:
     assert len(dead(batch)) == 1
 
 
-def test_half_a_batch_envelope_is_no_message() -> None:
-    value = codec.dumps([envelope(), envelope(data=event(event_id="e-2", text=None))])
+def test_a_bad_event_of_a_batch_spoils_none_of_its_neighbours() -> None:
+    value = codec.dumps(
+        [envelope(), envelope(data=event(event_id="e-2", text=None)), envelope(id="e-3", data=event(event_id="e-3"))]
+    )
     batch = run(Record(value, headers=[("content-type", b"application/cloudevents-batch+json")]))
-    assert all(taken.unreadable for taken in messages(batch))
-    assert batch.verdicts == [Fault.MISSING_FIELD]
+    assert [(taken.event_id, taken.unreadable) for taken in messages(batch)] == [
+        ("e-1", False),
+        ("e-2", True),
+        ("e-3", False),
+    ]
+    assert batch.verdicts == [Fault.MISSING_FIELD], "and is dead-lettered once, with them"
 
 
 def test_the_recipient_s_lane_hears_who_wrote() -> None:
@@ -134,6 +140,12 @@ def test_the_recipient_s_lane_hears_who_wrote() -> None:
     assert told.partition == partition_of(b"default/default/u-2", 64)
     (contact,) = codec.decode(told.value, Contacts).contacts
     assert (contact.writer, contact.event_ms) == ("default/default/u-1", NOON_MS)
+
+
+def test_where_no_recipient_is_named_every_lane_hears_who_wrote() -> None:
+    batch = run(event_record(sender_id="u-1", recipient_id=None, conversation_id="c-1"), partitions=8)
+    told = {output.partition for output in batch.outputs if output.key is None}
+    assert told == set(range(8)) - {partition_of(b"default/default/u-1", 8)}
 
 
 def test_contacts_are_packed_by_partition() -> None:

@@ -11,12 +11,10 @@ import orjson
 
 from services.errors import BadRecord, Fault
 from services.records import VERSION
+from services.spans import FIRST_MS, LAST_MS
 
 R = TypeVar("R", bound=msgspec.Struct)
 T = TypeVar("T")
-
-# The years 1 to 9999: what RFC 3339 can say.
-_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
 
 MAX_DEPTH = 100
 
@@ -135,12 +133,12 @@ def epoch_ms(value: object, field: str) -> int:
     """RFC 3339 or integer epoch milliseconds to milliseconds; raises BadRecord with BAD_TIME or WRONG_TYPE."""
     if isinstance(value, str):
         try:
-            return _parsed_ms(value)
+            value = _parsed_ms(value)
         except (ValueError, IndexError, OverflowError):
             raise BadRecord(Fault.BAD_TIME, field) from None
-    if not isinstance(value, int) or isinstance(value, bool):
+    elif not isinstance(value, int) or isinstance(value, bool):
         raise BadRecord(Fault.WRONG_TYPE, field)
-    if not _FIRST_MS <= value <= _LAST_MS:
+    if not FIRST_MS <= value <= LAST_MS:
         raise BadRecord(Fault.BAD_TIME, field)
     return value
 

@@ -8,11 +8,16 @@ they hold their default. Every record that is a topic's value carries its versio
 from collections.abc import Sequence
 from enum import StrEnum
 from hashlib import blake2b
-from typing import Any, Protocol
+from typing import Annotated, Any, Protocol
 
 import msgspec
 
+from services.spans import FIRST_MS, LAST_MS
+
 VERSION = 1
+
+# A moment: milliseconds of the Unix epoch, within the years that RFC 3339 can write.
+Ms = Annotated[int, msgspec.Meta(ge=FIRST_MS, le=LAST_MS)]
 
 
 class Inbound(Protocol):
@@ -133,7 +138,7 @@ class Person(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=
 
     handle: str | None = None
     display_name: str | None = None
-    created_ms: int | None = None
+    created_ms: Ms | None = None
     followers: int | None = None
     following: int | None = None
     verified: bool | None = None
@@ -142,7 +147,7 @@ class Person(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=
 class Relation(msgspec.Struct, frozen=True, gc=False, kw_only=True, omit_defaults=True):
     """What the platform says of the pair. `followed_ms`: when the recipient began to follow the sender."""
 
-    followed_ms: int | None = None
+    followed_ms: Ms | None = None
     recipient_follows_sender: bool | None = None
     sender_follows_recipient: bool | None = None
     prior_messages_from_recipient: int | None = None
@@ -159,9 +164,9 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     event_id: str
     sender_id: str
     conversation_id: str
-    sent_ms: int
-    event_ms: int
-    received_ms: int
+    sent_ms: Ms
+    event_ms: Ms
+    received_ms: Ms
     text: str
     revision: int = 0
     tenant: str = "default"
@@ -192,7 +197,7 @@ class Contact(msgspec.Struct, frozen=True, gc=False, array_like=True):
 
     conversation: str
     writer: str
-    event_ms: int
+    event_ms: Ms
 
 
 class Contacts(msgspec.Struct, frozen=True, kw_only=True):
@@ -208,7 +213,7 @@ class Correction(msgspec.Struct, frozen=True, kw_only=True):
     sender: str
     event_id: str
     revision: int
-    event_ms: int
+    event_ms: Ms
 
 
 class Corrections(msgspec.Struct, frozen=True, kw_only=True):
@@ -315,7 +320,7 @@ class Sighting(msgspec.Struct, frozen=True, array_like=True):
     keys: tuple[str, ...]
     sender: str
     conversation: str
-    event_ms: int
+    event_ms: Ms
     recipient: str = ""
 
 
@@ -339,9 +344,9 @@ class Campaign(msgspec.Struct, frozen=True, kw_only=True):
     key: str
     senders: int
     conversations: int
-    first_ms: int
-    last_ms: int
-    expires_ms: int
+    first_ms: Ms
+    last_ms: Ms
+    expires_ms: Ms
     exempt: bool = False
     confirmed: bool = False
 
@@ -368,9 +373,9 @@ class Standing(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     v: int
     sender: str
     strikes: float = 0.0
-    strikes_ms: int = 0
-    block_until_ms: int = 0
-    trust_until_ms: int = 0
+    strikes_ms: Ms = 0
+    block_until_ms: Ms = 0
+    trust_until_ms: Ms = 0
     exempt: dict[str, int] = {}
 
 
@@ -395,13 +400,13 @@ class Review(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     command: ReviewCommand
     actor: str
     reason: str
-    reviewed_ms: int
+    reviewed_ms: Ms
     tenant: str = "default"
     platform: str = "default"
     event_id: str | None = None
     sender_id: str | None = None
     campaign_id: str | None = None
-    until_ms: int | None = None
+    until_ms: Ms | None = None
     text: str | None = None
 
 
@@ -416,7 +421,7 @@ class Label(msgspec.Struct, frozen=True, kw_only=True):
     label: str
     text: str
     review_id: str
-    labelled_ms: int
+    labelled_ms: Ms
 
 
 class Control(msgspec.Struct, frozen=True, kw_only=True):
@@ -426,7 +431,7 @@ class Control(msgspec.Struct, frozen=True, kw_only=True):
     mode: Mode
     actor: str
     reason: str
-    at_ms: int
+    at_ms: Ms
 
 
 class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
@@ -438,7 +443,7 @@ class AuditEntry(msgspec.Struct, frozen=True, kw_only=True):
     action: str
     subject: str
     reason: str
-    at_ms: int
+    at_ms: Ms
 
 
 def scoped(tenant: str, platform: str, name: str) -> str:

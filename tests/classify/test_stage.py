@@ -281,7 +281,10 @@ def test_a_correction_takes_a_message_out_of_its_window() -> None:
     assert last_signals(batch)["cold_recipients_1h"] == 10
 
 
-@pytest.mark.parametrize("value", [None, b"", b"{}", b'{"v": 7}', b"\xff"])
+_BEYOND_TIME = codec.encode(message(event_ms=10**18))
+
+
+@pytest.mark.parametrize("value", [None, b"", b"{}", b'{"v": 7}', b"\xff", _BEYOND_TIME])
 def test_what_is_no_message_is_a_dead_letter(value: bytes | None) -> None:
     batch = run([Record(value), message_record()])
     assert [output.topic for output in batch.outputs] == [DEAD_LETTER, SCORES]

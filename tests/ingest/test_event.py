@@ -53,6 +53,7 @@ def test_the_design_s_example_is_taken_in_whole() -> None:
         ({"sent_at": "2026-W48-3T12:00:00Z"}, Fault.BAD_TIME, "sent_at"),
         ({"sent_at": "2026-11-25T12:00Z"}, Fault.BAD_TIME, "sent_at"),
         ({"sent_at": 1.5}, Fault.WRONG_TYPE, "sent_at"),
+        ({"sent_at": "9999-12-31T23:59:59-12:00"}, Fault.BAD_TIME, "sent_at"),
         ({"sent_at": 10**18}, Fault.BAD_TIME, "sent_at"),
         ({"sent_at": -(10**18)}, Fault.BAD_TIME, "sent_at"),
         ({"revision": -1}, Fault.WRONG_TYPE, "revision"),

@@ -379,8 +379,91 @@ def test_what_an_app_writes_in_blocks_alone_is_read_in_slack() -> None:
     assert taken(slack(text="written", blocks=blocks))[0].text == "written"
 
 
-def test_what_an_app_writes_in_attachments_alone_is_read_in_slack() -> None:
-    assert taken(slack(text="", attachments=[{"text": "win a phone", "fallback": "win"}]))[0].text == "win a phone"
+APP_ATTACHMENT = {
+    "pretext": "Today only",
+    "title": "A phone",
+    "title_link": "https://win.example/a",
+    "text": "for nothing",
+    "fields": [{"title": "Left", "value": "3", "short": True}],
+    "actions": [{"type": "button", "text": "Take it", "url": "https://win.example/b"}],
+    "fallback": "win",
+}
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        (
+            {"text": "", "attachments": [APP_ATTACHMENT]},
+            "Today only\nA phone https://win.example/a\nfor nothing\nLeft\n3\nTake it https://win.example/b",
+        ),
+        ({"text": "", "attachments": [{"fallback": "win"}]}, "win"),
+        ({"text": "hi", "attachments": [{"title": "A phone"}]}, "hi\nA phone"),
+        ({"text": "", "attachments": [{"text": "win", "from_url": "https://t.example"}]}, "win"),
+        ({"text": "see https://t.example", "attachments": [{"text": "win", "from_url": "https://t.example"}]}, None),
+        ({"text": "look", "attachments": [{"is_share": True, "text": "win", "from_url": "https://s"}]}, "look\nwin"),
+        (
+            {
+                "text": "This content can't be displayed.",
+                "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": "win"}}],
+            },
+            "win",
+        ),
+        (
+            {
+                "text": "",
+                "attachments": [
+                    {
+                        "fallback": "[no preview available]",
+                        "blocks": [{"type": "section", "text": {"type": "mrkdwn", "text": "win"}}],
+                    }
+                ],
+            },
+            "win",
+        ),
+        ({"text": "", "attachments": [{"fallback": "[no preview available]"}]}, ""),
+    ],
+    ids=[
+        "all that an attachment shows",
+        "its fallback",
+        "beside a text",
+        "what is unfurled alone",
+        "what is unfurled beside its link",
+        "what is forwarded",
+        "blocks for which a text stands in",
+        "blocks of an attachment",
+        "nothing",
+    ],
+)
+def test_what_stands_in_attachments_is_read_in_slack(parts: dict[str, Any], text: str | None) -> None:
+    assert taken(slack(**parts))[0].text == (parts["text"] if text is None else text)
+
+
+@pytest.mark.parametrize(
+    ("marked", "text"),
+    [
+        ("<!here> win", "@here win"),
+        ("<!subteam^S1|@grp> win", "@grp win"),
+        ("<!date^1392734382^{date}^https://win.example/a|today>", "today https://win.example/a"),
+        ("<!date^1392734382^{date}|today>", "today"),
+        ("<#C1|quay>", "#quay"),
+    ],
+    ids=["everybody", "a group", "a date with a link", "a date", "a channel"],
+)
+def test_what_slack_marks_is_read_as_it_is_seen(marked: str, text: str) -> None:
+    assert taken(slack(text=marked))[0].text == text
+
+
+@pytest.mark.parametrize(
+    ("kind", "recipients"), [("im", ("U42",)), ("app_home", ("U42",)), ("mpim", ())], ids=lambda value: str(value)
+)
+def test_the_account_of_a_delivery_is_the_recipient_only_between_two(kind: str, recipients: tuple[str, ...]) -> None:
+    assert taken(slack(channel_type=kind))[0].recipients == recipients
+
+
+def test_slacks_socket_mode_delivers_the_same_payload() -> None:
+    enveloped = {"type": "events_api", "envelope_id": "e-1", "accepts_response_payload": False, "payload": slack()}
+    assert taken(enveloped) == taken(slack())
 
 
 def test_the_answers_of_blueskys_convo_methods_hold_the_last_message() -> None:

@@ -1,7 +1,9 @@
-"""Slack: `message` events of the Events API in direct conversations (`im`, `mpim`).
+"""Slack: `message` events of the Events API in direct conversations, as they come over HTTP or Socket Mode.
 
-A message is named by its channel and its `ts`, which an edit keeps; the delivery's own `event_id` is not used.
-Source: Slack API documentation, Events API, message event and its subtypes, formatting of message text, blocks.
+A message is named by its channel and its `ts`, which an edit keeps; the delivery's own `event_id` is not used. A
+delivery names one account for which the app sees it: the other side of an `im`, one of many in an `mpim`.
+Source: Slack API documentation, Events API, Socket Mode, message event and its subtypes, formatting of message text,
+blocks, attachments.
 """
 
 import html
@@ -14,12 +16,15 @@ import msgspec
 from services import codec
 from services.errors import BadRecord, Fault
 
-_DIRECT = ("im", "mpim")
+_WITH_APP = ("im", "app_home")
+_DIRECT = (*_WITH_APP, "mpim")
 _WRITTEN = (None, "file_share", "thread_broadcast", "me_message", "bot_message")
-_DELIVERIES = ("event_callback", "url_verification", "app_rate_limited")
+_DELIVERIES = ("event_callback", "url_verification", "app_rate_limited", "events_api")
+# What Slack writes where the words stand elsewhere.
+_PLACEHOLDERS = ("This content can't be displayed.", "[no preview available]")
 # Blocks whose elements stand in one line; those of others stand one below the other.
 _LINES = ("rich_text_section", "rich_text_quote", "rich_text_preformatted")
-# <https://a.example|words>, <https://a.example>, <@U1>, <#C1|name>
+# <https://a.example|words>, <https://a.example>, <@U1>, <#C1|name>, <!here>, <!date^1^{date}^https://a.example|words>
 _MARKED = re.compile(r"<([@#!]?)([^>|]+)(?:\|([^>]*))?>")
 
 
@@ -28,10 +33,18 @@ class Edited(msgspec.Struct, frozen=True):
 
 
 class Attachment(msgspec.Struct, frozen=True):
-    """What an app adds to a text, or writes in its place."""
+    """What an app adds to a text or writes in its place, what is forwarded (`is_share`), or what Slack unfurled."""
 
+    pretext: str = ""
+    title: str = ""
+    title_link: str | None = None
     text: str = ""
+    fields: list[dict[str, Any]] = []
+    blocks: Any = None
+    actions: Any = None
     fallback: str = ""
+    from_url: str | None = None
+    is_share: bool = False
 
 
 class SlackMessage(msgspec.Struct, frozen=True):
@@ -71,7 +84,8 @@ def claims(document: Mapping[str, Any]) -> bool:
 
 def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
     """The direct message of a payload, if it tells of one; raises BadRecord."""
-    event = document.get("event")
+    document = document.get("payload", document)
+    event = document.get("event") if isinstance(document, dict) else None
     if not isinstance(event, dict) or event.get("type") != "message" or event.get("channel_type") not in _DIRECT:
         return
     delivery = codec.convert(document, Delivery)
@@ -85,7 +99,8 @@ def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
 def _event(delivery: Delivery, message: SlackMessage) -> dict[str, Any]:
     channel = delivery.event.channel
     sender = message.user or message.bot_id
-    ours = delivery.authorizations[0].user_id if delivery.authorizations else None
+    with_app = delivery.event.channel_type in _WITH_APP
+    ours = delivery.authorizations[0].user_id if with_app and delivery.authorizations else None
     answered = message.parent_user_id not in (None, sender)
     return {
         "event_id": f"{channel}:{message.ts}",
@@ -102,12 +117,22 @@ def _event(delivery: Delivery, message: SlackMessage) -> dict[str, Any]:
 
 
 def _words(message: SlackMessage) -> str:
-    """The text, or else what stands in the blocks or attachments: beside a text they repeat it, or are what Slack
+    """The text, or else what stands in the blocks, which repeat it; then the attachments, but for what Slack
     unfurled."""
-    if message.text:
-        return message.text
-    attached = "\n".join(each.text or each.fallback for each in message.attachments)
-    return _in_blocks(message.blocks) or attached
+    words = _said(message.text or "") or _in_blocks(message.blocks)
+    attached = [_in_attachment(each) for each in message.attachments if each.is_share or not (words and each.from_url)]
+    return "\n".join(filter(None, (words, *attached)))
+
+
+def _in_attachment(attached: Attachment) -> str:
+    fields = [[field.get("title"), field.get("value")] for field in attached.fields]
+    title = {"text": attached.title, "url": attached.title_link}
+    parts = [attached.pretext, title, _said(attached.text), fields, attached.blocks, attached.actions]
+    return _in_blocks(parts) or _said(attached.fallback)
+
+
+def _said(words: str) -> str:
+    return "" if words in _PLACEHOLDERS else words
 
 
 def _in_blocks(part: Any) -> str:
@@ -141,9 +166,10 @@ def _text(marked: str) -> str:
 
 def _shown(found: re.Match[str]) -> str:
     sign, target, label = found.groups()
-    if sign:
-        return sign + (label or target)
-    return _linked(label, target)
+    if sign == "!":
+        kind, *rest = target.split("^", 3)
+        return _linked(label, rest[2]) if len(rest) == 3 else label or f"@{kind}"
+    return sign + (label or target) if sign else _linked(label, target)
 
 
 def _linked(label: str | None, target: str) -> str:

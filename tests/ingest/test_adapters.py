@@ -361,6 +361,94 @@ def test_what_is_forwarded_in_discord_is_read() -> None:
     assert (one.text, one.attachments) == ("free nitro", 1)
 
 
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        (
+            {
+                "embeds": [
+                    {
+                        "type": "rich",
+                        "title": "A phone",
+                        "description": "for nothing",
+                        "url": "https://win.example/a",
+                        "fields": [{"name": "Left", "value": "3", "inline": True}],
+                        "footer": {"text": "today", "icon_url": "https://cdn.example/i"},
+                    }
+                ]
+            },
+            "A phone\nfor nothing\nhttps://win.example/a\nLeft\n3\ntoday",
+        ),
+        ({"embeds": [{"type": "article", "title": "Tides", "url": "https://t.example"}]}, ""),
+        (
+            {
+                "components": [
+                    {
+                        "type": 17,
+                        "components": [
+                            {
+                                "type": 9,
+                                "components": [{"type": 10, "content": "A phone"}],
+                                "accessory": {"type": 2, "label": "Take it", "url": "https://win.example/b"},
+                            },
+                            {"type": 12, "items": [{"media": {"url": "https://cdn.example/i"}}]},
+                        ],
+                    }
+                ]
+            },
+            "A phone\nTake it\nhttps://win.example/b",
+        ),
+        (
+            {
+                "content": "hi",
+                "components": [
+                    {"type": 1, "components": [{"type": 2, "label": "Take it", "url": "https://win.example/b"}]}
+                ],
+            },
+            "hi\nTake it\nhttps://win.example/b",
+        ),
+        (
+            {
+                "poll": {
+                    "question": {"text": "A phone?"},
+                    "answers": [{"answer_id": 1, "poll_media": {"text": "at win.example", "emoji": {"name": "x"}}}],
+                }
+            },
+            "A phone?\nat win.example",
+        ),
+    ],
+    ids=["embed", "unfurled", "components", "button beside a text", "poll"],
+)
+def test_what_a_discord_message_shows_beside_its_content_is_read(parts: dict[str, Any], text: str) -> None:
+    assert taken(discord(**{"content": ""} | parts))[0].text == text
+    assert taken(discord(content="", message_snapshots=[{"message": parts}]))[0].text == text
+
+
+@pytest.mark.parametrize("kind", [19, 20, 23])
+def test_an_answer_is_a_message_in_discord(kind: int) -> None:
+    assert len(taken(discord(type=kind))) == 1
+
+
+def passed_through(kind: str, time: str, **parts: Any) -> dict[str, Any]:
+    author = {"id": "17", "username": "bea"}
+    written = {"id": SNOWFLAKE, "channel_id": "77", "author": author, "content": "shall I bring the gauge?"}
+    event = {"type": f"GAME_DIRECT_MESSAGE_{kind}", "timestamp": time, "data": written | parts}
+    return {"version": 1, "application_id": "5", "type": 1, "event": event}
+
+
+def test_an_edit_that_a_game_passes_through_is_as_late_as_its_webhook_event() -> None:
+    (before,) = taken(passed_through("CREATE", "2026-11-25T12:00:00.063234"))
+    (after,) = taken(passed_through("UPDATE", "2026-11-25T12:05:00.847073", content="later"))
+    assert (before.revision, after.revision) == (0, NOON_MS + 300_847)
+    edited = passed_through("UPDATE", "2026-11-25T12:05:00.847073", edited_timestamp="2026-11-25T12:04:00+00:00")
+    assert taken(edited)[0].revision == NOON_MS + 240_000
+
+
+def test_the_channel_that_a_game_passes_through_names_the_recipients() -> None:
+    channel = {"id": "77", "type": 3, "recipients": [{"id": "17"}, {"id": "42"}, {"id": "43"}]}
+    assert taken(passed_through("CREATE", NOON, channel=channel))[0].recipients == ("42", "43")
+
+
 def test_what_an_app_writes_in_blocks_alone_is_read_in_slack() -> None:
     line = [{"type": "text", "text": "Hi "}, {"type": "user", "user_id": "U42"}, {"type": "text", "text": ", see "}]
     link = {"type": "link", "url": "https://win.example/a", "text": "this"}

@@ -231,6 +231,14 @@ def test_a_direct_message_comes_out_of_its_payload(
         {"op": 11, "d": None, "t": None},
         {"op": 0, "t": "TYPING_START", "d": {"channel_id": "77", "user_id": "1"}},
         telegram(chat={"id": -5, "type": "supergroup"}),
+        *(
+            telegram(text=None, entities=None) | {kind: told}
+            for kind, told in (
+                ("pinned_message", {"message_id": 4}),
+                ("successful_payment", {"currency": "XTR"}),
+                ("new_chat_title", "A phone"),
+            )
+        ),
         {"update_id": 1, "callback_query": {"id": "1"}},
         {"ok": True, "result": []},
         slack(channel_type="channel"),
@@ -359,6 +367,44 @@ def test_what_is_forwarded_in_discord_is_read() -> None:
     forwarded = discord(content="", message_snapshots=[{"message": {"content": "free nitro", "attachments": [{}]}}])
     (one,) = taken(forwarded)
     assert (one.text, one.attachments) == ("free nitro", 1)
+
+
+@pytest.mark.parametrize(
+    ("parts", "text"),
+    [
+        ({"photo": [{"file_id": "f"}], "caption": "win"}, "win"),
+        ({"sticker": {"file_id": "f"}}, ""),
+        (
+            {"poll": {"id": "1", "question": "A phone?", "options": [{"text": "at win.example"}]}},
+            "A phone?\nat win.example",
+        ),
+        ({"checklist": {"title": "A phone", "tasks": [{"id": 1, "text": "win.example"}]}}, "A phone\nwin.example"),
+        (
+            {
+                "text": "hi",
+                "reply_markup": {
+                    "inline_keyboard": [
+                        [{"text": "Take it", "url": "https://win.example"}, {"text": "No", "callback_data": "n"}]
+                    ]
+                },
+            },
+            "hi\nTake it https://win.example",
+        ),
+    ],
+    ids=["caption", "sticker", "poll", "checklist", "buttons"],
+)
+def test_what_stands_beside_or_for_a_text_is_read_in_telegram(parts: dict[str, Any], text: str) -> None:
+    assert taken(telegram(**{"text": None, "entities": None} | parts))[0].text == text
+
+
+def test_a_channel_has_a_conversation_with_each_who_writes_to_it() -> None:
+    chat = {"id": -5, "type": "supergroup", "title": "Tides", "is_direct_messages": True}
+    bea, ada = ({"chat": chat, "direct_messages_topic": {"topic_id": user, "user": {"id": user}}} for user in (17, 18))
+    channel = {"from": {"id": 99, "is_bot": True}, "sender_chat": {"id": -4, "type": "channel"}}
+    (asked,), (answer,), (elsewhere,) = (taken(telegram("message", **parts)) for parts in (bea, bea | channel, ada))
+    assert (asked.sender_id, asked.recipients) == ("17", ("-5",))
+    assert (answer.sender_id, answer.recipients) == ("-5", ("17",))
+    assert asked.conversation_id == answer.conversation_id != elsewhere.conversation_id
 
 
 @pytest.mark.parametrize(

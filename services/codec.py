@@ -1,5 +1,6 @@
 """Bytes to records and back. The only importer of orjson; our own records go through msgspec, which checks types."""
 
+import codecs
 import re
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -67,7 +68,10 @@ def _path(error: msgspec.ValidationError) -> str:
 
 
 def loads(value: bytes | str) -> Any:
-    """Any JSON; raises BadRecord with NOT_JSON. NaN, lone surrogates and deep nesting are not JSON here."""
+    """Any JSON; raises BadRecord with NOT_JSON. NaN, lone surrogates and deep nesting are not JSON here. A byte order
+    mark before it is passed over."""
+    if isinstance(value, bytes):
+        value = value.removeprefix(codecs.BOM_UTF8)
     try:
         document = orjson.loads(value)
     except orjson.JSONDecodeError:

@@ -1,6 +1,6 @@
 """The platforms' own payloads: each direct message in them comes out as a native event, and nothing else does."""
 
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
@@ -644,6 +644,29 @@ def test_a_batch_without_headers_is_known_by_its_envelopes() -> None:
     ]
     record = Record(codec.dumps(envelopes))
     assert [event["event_id"] for _, event in unwrap(record, record.value or b"")] == ["a", "b"]
+
+
+def test_a_native_event_that_leaves_its_name_to_the_envelope_is_no_platforms() -> None:
+    native = {"sender_id": "17", "recipient_id": "42", "text": "hi", "sent_at": NOON, "type": "text", "account": "acme"}
+    envelope = {"specversion": "1.0", "id": "ce-1", "type": "dm", "source": "shop", "data": native}
+    assert [one.event_id for one in taken(envelope)] == ["ce-1"]
+    with pytest.raises(BadRecord) as refused:
+        taken(native)
+    assert refused.value.fault is Fault.MISSING_FIELD
+
+
+@pytest.mark.parametrize("before", [b" \n", b"\xef\xbb\xbf"], ids=["space", "byte order mark"])
+@pytest.mark.parametrize(
+    "document", [slack(), [{"specversion": "1.0", "id": "a", "data": slack()}]], ids=["one", "batch"]
+)
+def test_what_may_stand_before_json_hides_nothing(before: bytes, document: Any) -> None:
+    record = Record(before + codec.dumps(document))
+    assert len(list(unwrap(record, record.value or b""))) == 1
+
+
+def test_a_content_type_may_be_null() -> None:
+    record = Record(codec.dumps(slack()), headers=[("content-type", cast(bytes, None))])
+    assert len(list(unwrap(record, record.value or b""))) == 1
 
 
 def test_the_age_of_a_discord_account_is_in_its_id() -> None:

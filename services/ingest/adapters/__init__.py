@@ -64,7 +64,7 @@ def _events(
     form: Form, document: dict[str, Any], attributes: Mapping[str, Any] = {}
 ) -> Iterator[tuple[Form, dict[str, Any]]]:
     """The events of the platform that claims the document; else a native event, completed from its envelope's."""
-    if not ("event_id" in document and "sender_id" in document):
+    if not _is_native(document):
         for platform, adapter in _PLATFORMS:
             if adapter.claims(document):
                 codec.drop_nulls(document)
@@ -72,3 +72,10 @@ def _events(
                     yield platform, event
                 return
     yield form, cloudevents.completed(document, attributes) if attributes else document
+
+
+def _is_native(document: Mapping[str, Any]) -> bool:
+    """Whether a document is a native event, whatever else it holds. An envelope's id may stand in for its own; of the
+    platforms' events only X's have a `sender_id` too."""
+    unnamed = "text" in document and "dm_conversation_id" not in document
+    return "sender_id" in document and ("event_id" in document or unnamed)

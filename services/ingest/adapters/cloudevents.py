@@ -6,6 +6,7 @@ Source: CloudEvents specification 1.0.2 and its Kafka protocol binding.
 
 import base64
 import binascii
+import codecs
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,19 +15,24 @@ from services.errors import BadRecord, Fault
 
 _STRUCTURED = b"application/cloudevents+json"
 _BATCH = b"application/cloudevents-batch+json"
+# What may stand before JSON.
+_BLANK = codecs.BOM_UTF8 + b" \t\r\n"
 
 
 def is_batch(headers: Mapping[str, bytes], value: bytes) -> bool:
     """Whether a value is a batch: by its content type or, where none is kept, as a list of envelopes."""
-    return headers.get("content-type", b"").lower().startswith(_BATCH) or (
-        value.startswith(b"[") and b'"specversion"' in value
-    )
+    return _is_typed(headers, _BATCH) or (value.lstrip(_BLANK).startswith(b"[") and b'"specversion"' in value)
 
 
 def is_envelope(headers: Mapping[str, bytes], document: Mapping[str, Any]) -> bool:
     """Whether a document is a structured envelope: by its content type, or by its shape."""
-    typed = headers.get("content-type", b"").lower().startswith(_STRUCTURED)
-    return typed or ("specversion" in document and ("data" in document or "data_base64" in document))
+    shaped = "specversion" in document and ("data" in document or "data_base64" in document)
+    return shaped or _is_typed(headers, _STRUCTURED)
+
+
+def _is_typed(headers: Mapping[str, bytes | None], kind: bytes) -> bool:
+    """Whether a record says it is of a kind; Kafka lets a header be null."""
+    return (headers.get("content-type") or b"").lower().startswith(kind)
 
 
 def batch(value: bytes) -> list[dict[str, Any]]:

@@ -11,7 +11,7 @@ import contextlib
 import logging
 import ssl
 import time
-from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
@@ -219,6 +219,19 @@ class Reader:
         if gaps.next != end:
             self._consumer.seek(self._at, gaps.next)
         return taken
+
+
+async def whole(settings: Settings, topic: str, partition: int) -> AsyncIterator[list[Inbound]]:
+    """All that a partition holds by now, from its beginning on."""
+    reader = Reader(settings, topic, partition)
+    try:
+        await reader.start()
+        end = await reader.end()
+        reader.seek(await reader.begin())
+        while await reader.position() < end:
+            yield await reader.fetch(5000, 500)
+    finally:
+        await reader.stop()
 
 
 class Sender:

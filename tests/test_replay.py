@@ -228,7 +228,9 @@ def test_a_missing_policy_is_wrong_usage(tmp_path: Path, capfdbinary: pytest.Cap
     file = write(tmp_path / "events.jsonl", event())
     assert main(["replay", file, "--policy", str(tmp_path / "absent.toml")]) == 2
     assert b"DOORMAN_POLICY" in capfdbinary.readouterr().err
-    assert main(["replay", str(tmp_path / "absent.jsonl")]) == 2
+    for name in (tmp_path / "absent.jsonl", tmp_path):
+        assert main(["replay", str(name)]) == 2
+        assert capfdbinary.readouterr().err.startswith(f"doorman replay: {name}: ".encode())
 
 
 def test_a_policy_is_checked_before_it_is_used(tmp_path: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:

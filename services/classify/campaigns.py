@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from services import codec, metrics
 from services.classify.campaign_window import Campaigns, LiveCampaigns
 from services.errors import BadRecord
-from services.kafka import Reader, View
+from services.kafka import View, whole
 from services.process import launch
 from services.records import Campaign, Inbound, Output, Sightings
 from services.settings import Settings
@@ -16,8 +16,6 @@ from services.topics import CAMPAIGNS, SIGHTINGS
 
 SERVICE = "campaigns"
 EXPIRY_SECONDS = 60.0
-FETCH_RECORDS = 5000
-FETCH_WAIT_MS = 500
 
 
 class CampaignsService:
@@ -101,17 +99,10 @@ class CampaignsService:
             self._told.apply(name, campaign)
 
     async def _replay(self, partition: int) -> None:
-        reader = Reader(self._settings, SIGHTINGS, partition)
-        try:
-            await reader.start()
-            end = await reader.end()
-            reader.seek(await reader.begin())
-            while await reader.position() < end:
-                for pack in _readable(await reader.fetch(FETCH_RECORDS, FETCH_WAIT_MS)):
-                    self._sight(pack)
-                    await asyncio.sleep(0)
-        finally:
-            await reader.stop()
+        async for records in whole(self._settings, SIGHTINGS, partition):
+            for pack in _readable(records):
+                self._sight(pack)
+                await asyncio.sleep(0)
 
     async def _expire(self) -> None:
         """Take campaigns out of the compacted topic that event time has left behind."""

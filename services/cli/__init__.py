@@ -45,9 +45,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BadSetup as error:
         print(f"doorman {args.command}: {error}", file=sys.stderr)
         return 2
-    except FileNotFoundError as error:
-        print(f"doorman {args.command}: {error.filename}: no such file", file=sys.stderr)
-        return 2
     except DoormanError as error:
         print(f"doorman {args.command}: {error}", file=sys.stderr)
         return 1
@@ -57,3 +54,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         # The reader has gone (`doorman simulate | head`): nothing is wrong, and nothing can be said.
         sys.stderr.close()
         return 0
+    except OSError as error:
+        if error.filename is None:  # no file that an argument names
+            raise
+        print(f"doorman {args.command}: {error.filename}: {error.strerror}", file=sys.stderr)
+        return 2

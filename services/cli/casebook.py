@@ -5,6 +5,7 @@ import asyncio
 import secrets
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from typing import TypeVar
 
 import msgspec
@@ -16,14 +17,12 @@ from services.action.api import document
 from services.action.cases import Cases
 from services.action.tokens import Scope, digest
 from services.errors import BadRecord
-from services.kafka import Reader, Sender, View
+from services.kafka import Sender, View, whole
 from services.records import Evidence, Inbound, Review, Standing
 from services.settings import Settings
 from services.topics import MESSAGES, QUARANTINE, REVIEWS, STANDING
 
 HELP = "rebuild or migrate casebook's database, make a token for its API, print its OpenAPI document"
-FETCH_RECORDS = 5000
-FETCH_WAIT_MS = 500
 PACK = 500
 
 R = TypeVar("R", bound=msgspec.Struct)
@@ -63,11 +62,21 @@ def _token(args: argparse.Namespace) -> int:
 
 
 async def _rebuild(configured: Settings) -> int:
-    """Cases, then the reviews in their order, then what only `dm.standing` still knows."""
     sender = Sender(configured)
     await sender.start()
-    await sender.learn((QUARANTINE, REVIEWS, MESSAGES))
-    cases = Cases(configured.database_url, sender.locate)
+    try:
+        await sender.learn((QUARANTINE, REVIEWS, MESSAGES))
+        with closing(Cases(configured.database_url, sender.locate)) as cases:
+            await _fill(cases, configured, sender)
+            counts = {state.value: number for state, number in cases.counts().items()}
+            sys.stdout.buffer.write(codec.dumps({"cases": counts, "outbox": cases.waiting()}) + b"\n")
+    finally:
+        await sender.stop()
+    return 0
+
+
+async def _fill(cases: Cases, configured: Settings, sender: Sender) -> None:
+    """Cases, then the reviews in their order, then what only `dm.standing` still knows."""
     with Progress(console=Console(stderr=True)) as progress:
         task = progress.add_task("cases", total=None)
         async for records in _all(configured, QUARANTINE, sender.count(QUARANTINE)):
@@ -79,25 +88,13 @@ async def _rebuild(configured: Settings) -> int:
             pack = reviews[start : start + PACK]
             cases.review(_readable(pack, Review), pack[-1].timestamp)
     cases.keep_standings(await _standings(configured))
-    await sender.stop()
-    counts = {state.value: number for state, number in cases.counts().items()}
-    sys.stdout.buffer.write(codec.dumps({"cases": counts, "outbox": cases.waiting()}) + b"\n")
-    cases.close()
-    return 0
 
 
 async def _all(configured: Settings, topic: str, partitions: int) -> AsyncIterator[list[Inbound]]:
     """All that a topic holds, partition by partition."""
     for number in range(partitions):
-        reader = Reader(configured, topic, number)
-        await reader.start()
-        try:
-            end = await reader.end()
-            reader.seek(await reader.begin())
-            while await reader.position() < end:
-                yield await reader.fetch(FETCH_RECORDS, FETCH_WAIT_MS)
-        finally:
-            await reader.stop()
+        async for records in whole(configured, topic, number):
+            yield records
 
 
 async def _standings(configured: Settings) -> list[Standing]:

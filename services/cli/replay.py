@@ -44,13 +44,22 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--diff", type=Path, metavar="OTHER.jsonl", help="compare with the decisions of another replay")
     parser.add_argument("--diff-policy", type=Path, metavar="F", help="compare with what this policy decides")
     parser.add_argument("--diff-model", type=Path, metavar="DIR", help="compare with what this model decides")
-    parser.add_argument("--max-flips", type=int, default=0, metavar="N", help="when comparing: exit 1 past N flips (0)")
+    parser.add_argument(
+        "--max-flips", type=_at_least_none, default=0, metavar="N", help="when comparing: exit 1 past N flips (0)"
+    )
 
 
 def _count(value: str) -> int:
     number = int(value)
     if not 1 <= number <= 1024:
         raise argparse.ArgumentTypeError("must be from 1 to 1024")
+    return number
+
+
+def _at_least_none(value: str) -> int:
+    number = int(value)
+    if number < 0:
+        raise argparse.ArgumentTypeError("at least 0")
     return number
 
 

@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         action.add_argument("--reason", required=True, metavar="TEXT", help="why; kept in the audit")
         action.add_argument("--actor", type=_id, metavar="NAME", help="who; the login name if left out")
         if command in _LASTING:
-            action.add_argument("--until", type=_moment, metavar="TIME", help="RFC 3339; ten years if left out")
+            action.add_argument("--until", type=moment, metavar="TIME", help="RFC 3339; ten years if left out")
 
 
 def _id(value: str) -> str:
@@ -53,9 +53,10 @@ def _id(value: str) -> str:
     return value
 
 
-def _moment(value: str) -> int:
+def moment(value: str) -> int:
+    """An option's time, in epoch milliseconds."""
     try:
-        return codec.epoch_ms(value, "--until")
+        return codec.epoch_ms(value, "")
     except BadRecord:
         raise argparse.ArgumentTypeError(f"{value!r} is not a time like 2026-11-22T10:00:00Z") from None
 

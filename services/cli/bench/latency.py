@@ -14,7 +14,7 @@ from services import settings
 from services.cli import brokers
 from services.cli.bench.pipeline import report
 from services.cli.fleet import Fleet, environment
-from services.cli.simulate import until_now
+from services.cli.simulate import at_least_one, until_now
 from services.cli.wire import Wire, wire
 
 HELP = "time from event to decision at a steady rate, through Apache Kafka"
@@ -23,10 +23,15 @@ PATIENCE_SECONDS = 30.0
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--rate", type=float, default=1000.0, metavar="R", help="events a second (1000)")
-    parser.add_argument("--seconds", type=int, default=60, metavar="S", help="measured seconds (60)")
+    parser.add_argument("--seconds", type=at_least_one, default=60, metavar="S", help="measured seconds (60)")
     parser.add_argument("--warm-up", type=int, default=10, metavar="S", help="seconds before that (10)")
     parser.add_argument(
-        "--partitions", type=int, nargs="+", default=[1, 2, 4], metavar="P", help="partitions, one run each (1 2 4)"
+        "--partitions",
+        type=at_least_one,
+        nargs="+",
+        default=[1, 2, 4],
+        metavar="P",
+        help="partitions, one run each (1 2 4)",
     )
     parser.add_argument("--seed", type=int, default=7, metavar="S", help="seed of the simulation (7)")
     parser.add_argument("--delivery", choices=("exactly_once", "at_least_once"), default="exactly_once")

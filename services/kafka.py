@@ -89,9 +89,12 @@ def connection(settings: Settings) -> dict[str, Any]:
         "retry_backoff_ms": 50,
     }
     if settings.kafka_security.endswith("SSL"):
-        context = ssl.create_default_context(cafile=settings.kafka_ca)
-        if settings.kafka_cert:
-            context.load_cert_chain(settings.kafka_cert, settings.kafka_key)
+        try:
+            context = ssl.create_default_context(cafile=settings.kafka_ca)
+            if settings.kafka_cert:
+                context.load_cert_chain(settings.kafka_cert, settings.kafka_key)
+        except OSError as error:  # ssl's own errors are such
+            raise BadSetup(f"DOORMAN_KAFKA_CA, _CERT or _KEY cannot be used: {error}") from None
         options["ssl_context"] = context
     if settings.kafka_security.startswith("SASL"):
         options |= {
@@ -518,7 +521,7 @@ class Admin:
         return self._settings.topic_prefix + topic.name
 
     def _wanted(self, topic: Topic) -> dict[str, str]:
-        return topic.config(self._settings.compaction_ms)
+        return topic.config(self._settings.compaction_ms, self._settings.replication)
 
     async def create(self, topics: Iterable[Topic]) -> list[str]:
         """Create the topics that are missing; returns their names."""

@@ -15,7 +15,7 @@ from prometheus_client.exposition import choose_encoder
 
 from services import codec
 from services.errors import DoormanError
-from services.settings import Settings
+from services.settings import Settings, address
 
 PORTS = {"ingest": 9101, "classify": 9102, "action": 9103, "campaigns": 9104, "casebook": 9105}
 STALL_SECONDS = 30.0
@@ -153,7 +153,8 @@ def _answer(faults: list[str]) -> web.Response:
 
 async def serve(service: str, settings: Settings, app: web.Application) -> tuple[web.AppRunner, str]:
     """Serve `app`; returns its runner, to be cleaned up, and "host:port". A taken default port falls to a free one."""
-    host, port = _address(settings.http, PORTS.get(service, 0))
+    host, given = address(settings.http)
+    port = PORTS.get(service, 0) if given is None else given
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
@@ -164,14 +165,7 @@ async def serve(service: str, settings: Settings, app: web.Application) -> tuple
         await site.start()
         event(log, "port_taken", logging.WARNING, port=port)
     host, port = runner.addresses[0][:2]
-    return runner, f"{host}:{port}"
-
-
-def _address(http: str, default_port: int) -> tuple[str, int]:
-    host, colon, port = http.rpartition(":")
-    if not colon or http.endswith("]"):
-        return http.strip("[]"), default_port
-    return host.strip("[]"), int(port)
+    return runner, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 async def announce(service: str, address: str, health: Health) -> None:

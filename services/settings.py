@@ -3,12 +3,13 @@
 import difflib
 import logging
 import os
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 
 from services.errors import BadSetup
 from services.records import Mode
@@ -38,10 +39,38 @@ def _prefix(value: str) -> str:
     return value
 
 
+def address(http: str) -> tuple[str, int | None]:
+    """Host and port, None for the default one; raises ValueError for anything else."""
+    found = re.fullmatch(r"(?:\[([^\[\]]+)\]|([^:\[\]]+))(?::(\d{1,5}))?", http)
+    if found is None or int(found[3] or 0) > 65535:
+        raise ValueError("must be host, or host:port with a port from 0 to 65535; IPv6 in brackets: [::1]:9105")
+    return found[1] or found[2], None if found[3] is None else int(found[3])
+
+
 def _http(value: str) -> str:
-    _, colon, port = value.rpartition(":")
-    if colon and not value.endswith("]") and not (port.isdigit() and int(port) < 65536):
-        raise ValueError("must be host, or host:port with a port from 0 to 65535")
+    address(value)
+    return value
+
+
+def _file(value: Path | None) -> Path | None:
+    if value is not None:
+        try:
+            value.open("rb").close()
+        except OSError as error:
+            raise ValueError(f"{value}: {error.strerror}") from None
+    return value
+
+
+def _credential(value: str | None, told: ValidationInfo) -> str | None:
+    security = str(told.data.get("kafka_security"))
+    if value is None and security.startswith("SASL"):
+        raise ValueError(f"{security} needs it")
+    return value
+
+
+def _key(value: Path | None, told: ValidationInfo) -> Path | None:
+    if "kafka_cert" in told.data and (value is None) != (told.data["kafka_cert"] is None):
+        raise ValueError("certificate and key go together; one file that holds both is named twice")
     return value
 
 
@@ -73,12 +102,22 @@ class Settings(BaseModel):
     kafka_security: Literal["PLAINTEXT", "SSL", "SASL_PLAINTEXT", "SASL_SSL"] = Field(
         "PLAINTEXT", description="security protocol"
     )
-    kafka_ca: Path | None = Field(None, description="file with the broker's certificate authority")
-    kafka_cert: Path | None = Field(None, description="file with our certificate, for mutual TLS")
-    kafka_key: Path | None = Field(None, description="file with our private key")
+    kafka_ca: Annotated[Path | None, AfterValidator(_file)] = Field(
+        None, description="file with the broker's certificate authority"
+    )
+    kafka_cert: Annotated[Path | None, AfterValidator(_file)] = Field(
+        None, description="file with our certificate, for mutual TLS"
+    )
+    kafka_key: Annotated[Path | None, AfterValidator(_file), AfterValidator(_key)] = Field(
+        None, description="file with our private key", validate_default=True
+    )
     kafka_sasl: Literal["PLAIN", "SCRAM-SHA-256", "SCRAM-SHA-512"] = Field("PLAIN", description="SASL mechanism")
-    kafka_username: str | None = Field(None, description="SASL user")
-    kafka_password: str | None = Field(None, description="SASL password", repr=False)
+    kafka_username: Annotated[str | None, AfterValidator(_credential)] = Field(
+        None, description="SASL user", validate_default=True
+    )
+    kafka_password: Annotated[str | None, AfterValidator(_credential)] = Field(
+        None, description="SASL password", repr=False, validate_default=True
+    )
     topic_prefix: Annotated[str, AfterValidator(_prefix)] = Field(
         "", description="put before every topic, group and transactional id"
     )
@@ -102,7 +141,9 @@ class Settings(BaseModel):
     mode: Mode = Field(Mode.ENFORCE, description="shadow puts every tenant in shadow")
     api_tokens: Path | None = Field(None, description="file of token hash -> actor, tenants, scopes")
     partitions: int = Field(4, ge=1, le=1024, description="partitions of each topic, for `topics create`")
-    replication: int = Field(1, ge=1, le=7, description="replicas of each topic, for `topics create`")
+    replication: int = Field(
+        1, ge=1, le=7, description="replicas of each topic, for `topics create`; of 3 or more all but one in sync"
+    )
     erasure_seconds: int = Field(
         86_400, ge=6, le=30 * 86_400, description="within which an erased person is gone from compacted topics"
     )

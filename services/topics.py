@@ -42,8 +42,11 @@ class Topic:
     max_bytes: int = 4 * MIB
     append_time: bool = False
 
-    def config(self, compaction_ms: int) -> dict[str, str]:
-        """The topic's settings at the broker. `compaction_ms`: how often one that is compacted is, tombstones too."""
+    def config(self, compaction_ms: int, replication: int) -> dict[str, str]:
+        """The topic's settings at the broker. `compaction_ms`: how often one that is compacted is, tombstones too.
+
+        Of three replicas or more all but one must have what is acknowledged; of two, one may be away.
+        """
         often = ("segment.ms", "max.compaction.lag.ms", "delete.retention.ms")
         cleanup = (
             {"cleanup.policy": "compact"} | dict.fromkeys(often, str(compaction_ms))
@@ -54,7 +57,8 @@ class Topic:
             }
         )
         stamp = "LogAppendTime" if self.append_time else "CreateTime"
-        return cleanup | {"max.message.bytes": str(self.max_bytes), "message.timestamp.type": stamp}
+        safe = {"min.insync.replicas": str(replication - 1)} if replication > 2 else {}
+        return cleanup | safe | {"max.message.bytes": str(self.max_bytes), "message.timestamp.type": stamp}
 
 
 TOPICS: dict[str, Topic] = {

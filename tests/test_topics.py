@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 
 from services import settings
-from services.cli import main, topics
+from services.cli import main
 from services.cli.brokers import Broker
 from services.kafka import Admin
 from services.topics import TOPICS
@@ -41,7 +41,22 @@ def test_a_topic_with_other_settings_is_named(monkeypatch: pytest.MonkeyPatch) -
             return await admin.differences(asked.values())
 
     assert [line.split(":")[0] for line in asyncio.run(differences())] == ["topics-dm.audit"]
-    assert topics.HELP
+
+
+@pytest.mark.usefixtures("prefixed")
+def test_topics_that_one_replica_may_acknowledge_are_named_where_there_are_three(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["topics", "create"]) == 0
+    monkeypatch.setenv("DOORMAN_REPLICATION", "3")
+    capsys.readouterr()
+    assert main(["topics", "check"]) == 1
+    assert "topics-dm.events: min.insync.replicas is 1, not 2" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(("replication", "in_sync"), [(1, None), (2, None), (3, "2"), (5, "4")])
+def test_all_replicas_but_one_must_have_what_is_acknowledged(replication: int, in_sync: str | None) -> None:
+    assert {topic.config(1000, replication).get("min.insync.replicas") for topic in TOPICS.values()} == {in_sync}
 
 
 def test_without_a_broker_the_command_says_so(

@@ -176,18 +176,19 @@ class Numbers(Struct, kw_only=True):
     outbox: int
 
 
-class Problem(Struct, kw_only=True):
-    """What was wrong."""
+class Problem(Struct, kw_only=True, omit_defaults=True):
+    """What was wrong. `review_id`: of a command that may or may not have been taken in."""
 
     error: str
+    review_id: str | None = None
 
 
 class Refused(Exception):
     """An answer that is no success."""
 
-    def __init__(self, status: int, error: str) -> None:
+    def __init__(self, status: int, error: str, review_id: str | None = None) -> None:
         super().__init__(error)
-        self.status = status
+        self.status, self.review_id = status, review_id
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,7 +228,8 @@ PROBLEMS = {
     403: "The token is not for this tenant or this scope.",
     404: "There is no such case or review, or it is another tenant's.",
     413: "The body is too large.",
-    503: "The database or the broker is away; nothing was done.",
+    503: "The database or the broker is away. With a review_id: the command may have been taken in; "
+    "send it again with that id.",
 }
 TOKEN = web.RequestKey("token", Token)
 # What a command must name, in the words of JSON Schema; `_review` says it to whoever does not.
@@ -273,7 +275,7 @@ class Api:
             return await handler(request)
         except Refused as refused:
             asking = {"WWW-Authenticate": "Bearer"} if refused.status == 401 else None
-            return _problem(refused.status, str(refused), asking)
+            return _problem(refused.status, str(refused), asking, refused.review_id)
         except web.HTTPException as error:
             allowed = error.headers.get("Allow")
             return _problem(error.status, error.reason, {"Allow": allowed} if allowed else None)
@@ -347,7 +349,10 @@ class Api:
         reach = await self._in_thread(self._cases.reach, review)
         if asked.dry_run:
             return 200, Answer(review_id=None, cases=reach)
-        await asyncio.wait_for(self._publish([review_output(review)]), PUBLISH_SECONDS)
+        try:
+            await asyncio.wait_for(self._publish([review_output(review)]), PUBLISH_SECONDS)
+        except (Unavailable, TimeoutError):
+            raise Refused(503, PROBLEMS[503], review.review_id) from None
         return 202, Answer(review_id=review.review_id, cases=reach)
 
     async def reviewed(self, token: Token, query: Scoped, _: None, review_id: str) -> tuple[int, Taken]:
@@ -406,8 +411,10 @@ def _decoded(body: bytes, kind: type[R]) -> R:
         raise Refused(400, f"the body cannot be used: {bad}") from None
 
 
-def _problem(status: int, error: str, headers: dict[str, str] | None = None) -> web.Response:
-    body = codec.dumps(Problem(error=error))
+def _problem(
+    status: int, error: str, headers: dict[str, str] | None = None, review_id: str | None = None
+) -> web.Response:
+    body = codec.encode(Problem(error=error, review_id=review_id))
     return web.Response(status=status, body=body, content_type="application/json", headers=headers)
 
 

@@ -239,9 +239,11 @@ async def test_a_fault_of_ours_is_told_without_its_words(tmp_path: Path, monkeyp
         assert (status, "division" in problem["error"]) == (500, False)
 
 
-async def test_a_broker_that_is_away_is_said_and_nothing_is_done(tmp_path: Path) -> None:
+async def test_a_broker_that_is_away_is_said_with_the_id_to_send_again(tmp_path: Path) -> None:
     async with served(tmp_path, away=True) as api:
-        assert (await api.command("release", event_id="e-1"))[0] == 503
+        status, problem = await api.command("release", event_id="e-1", review_id="mine")
+        assert (status, problem["review_id"]) == (503, "mine")
+        assert (await api.command("release", event_id="e-1"))[1]["review_id"].startswith("r-")
 
 
 def test_the_document_in_the_contracts_is_that_of_the_code() -> None:

@@ -150,6 +150,9 @@ def superseding(before: Decision, verdict: Verdict, cause: str) -> Decision:
 
 RELEASE = superseding(FIRST, Verdict.ALLOW, "r-1")
 AGAIN = superseding(RELEASE, Verdict.QUARANTINE, "r-2")
+EDIT = replace(
+    FIRST, decision_id=decision_id("default", "default", "e-1", 1, "first"), revision=1, verdict=Verdict.ALLOW
+)
 MARK = replace(FIRST, decision_id="d-mark", event_id="mark", verdict=Verdict.ALLOW)
 
 
@@ -162,8 +165,19 @@ MARK = replace(FIRST, decision_id="d-mark", event_id="mark", verdict=Verdict.ALL
         ([FIRST, RELEASE, FIRST, FIRST], False),
         ([FIRST, RELEASE, AGAIN, RELEASE, FIRST], True),
         ([RELEASE, FIRST], False),
+        ([FIRST, EDIT], False),
+        ([RELEASE, EDIT, FIRST, AGAIN], False),
     ],
-    ids=["held", "shadow", "released", "first repeated", "held again", "first lost and found"],
+    ids=[
+        "held",
+        "shadow",
+        "released",
+        "first repeated",
+        "held again",
+        "first lost and found",
+        "edited",
+        "edited and reviewed as it was",
+    ],
 )
 async def test_the_example_applies_each_decision_once_and_the_one_that_supersedes(
     kafka: Broker, tmp_path: Path, decisions: list[Decision], held: bool

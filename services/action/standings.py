@@ -11,11 +11,19 @@ from services.records import Inbound, Standing
 from services.spans import DAY_MS
 
 STRIKE_HALF_LIFE_MS = 30 * DAY_MS
+# Strikes below this weigh nothing that can be seen in a score.
+MIN_STRIKES = 0.01
 
 
 def decayed(strikes: float, after_ms: int) -> float:
     """What is left of strikes: half after 30 days; of those to come, all."""
     return strikes * float(0.5 ** (max(after_ms, 0) / STRIKE_HALF_LIFE_MS))
+
+
+def is_over(standing: Standing, at_ms: int) -> bool:
+    """Whether nothing of it counted any more at that moment."""
+    ends = (standing.block_until_ms, standing.trust_until_ms, *standing.exempt.values())
+    return max(ends) < at_ms and decayed(standing.strikes, at_ms - standing.strikes_ms) < MIN_STRIKES
 
 
 @dataclass(slots=True)

@@ -510,6 +510,22 @@ def test_what_the_topics_have_dropped_is_purged(cases: Cases) -> None:
     assert (over.topic, over.key, over.value) == (CAMPAIGNS, b"k-1/review/default", None)
 
 
+def test_standing_that_was_over_before_the_topics_begin_is_dropped_with_a_tombstone(cases: Cases) -> None:
+    until = {"blocked": LATER_MS + 1, "trusted": LATER_MS + 9 * DAY_MS}
+    cases.open([evidence()])
+    cases.review([review(ReviewCommand.CONFIRM)], LATER_MS)
+    for name, until_ms in until.items():
+        command = ReviewCommand.BLOCK if name == "blocked" else ReviewCommand.TRUST
+        cases.review([review(command, review_id=f"r-{name}", sender_id=name, until_ms=until_ms)], LATER_MS)
+    cases.published([number for number, _ in cases.claim(100)])
+    cases.purge(NOON_MS + 41 * DAY_MS)
+    assert [(output.topic, output.key, output.value) for output in outputs(cases)] == [
+        (STANDING, b"default/default/blocked", None)
+    ]
+    cases.purge(NOON_MS + 400 * DAY_MS)
+    assert [cases.standing(sender) for sender in (SENDER, "default/default/trusted")] == [None, None]
+
+
 @pytest.mark.parametrize(
     "odd",
     [

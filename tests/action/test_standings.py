@@ -2,13 +2,15 @@
 
 import tracemalloc
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from services import codec
-from services.action.standings import Standings
+from services.action.standings import Standings, is_over
 from services.errors import BadRecord
 from services.records import VERSION, Standing
+from services.spans import DAY_MS
 from tests.builders import NOON_MS, Record
 
 SENDER = "default/default/u-17"
@@ -34,6 +36,21 @@ def test_an_unreadable_word_leaves_what_was_known() -> None:
     with pytest.raises(BadRecord):
         held.apply(Record(b"{}", key=SENDER.encode()))
     assert held.find(SENDER) is not None
+
+
+@pytest.mark.parametrize(
+    ("left", "over"),
+    [
+        ({}, True),
+        ({"block_until_ms": NOON_MS}, False),
+        ({"trust_until_ms": NOON_MS - 1, "exempt": {"a": NOON_MS - 1}}, True),
+        ({"exempt": {"a": NOON_MS - 1, "b": NOON_MS}}, False),
+        ({"strikes": 1.0, "strikes_ms": NOON_MS - 180 * DAY_MS}, False),
+        ({"strikes": 1.0, "strikes_ms": NOON_MS - 210 * DAY_MS}, True),
+    ],
+)
+def test_standing_is_over_when_nothing_of_it_counts(left: dict[str, Any], over: bool) -> None:
+    assert is_over(Standing(v=VERSION, sender=SENDER, **left), NOON_MS) is over
 
 
 def many(number: int) -> Iterator[Record]:

@@ -27,7 +27,7 @@ from services.action.cases.tables import (
     key,
 )
 from services.action.stage import decision_output
-from services.action.standings import decayed
+from services.action.standings import decayed, is_over
 from services.errors import BadRecord
 from services.packing import CORRECTIONS, packed
 from services.records import (
@@ -356,7 +356,8 @@ class Desk:
         return len(cases)
 
     def purge(self, before_ms: int, now_ms: int) -> None:
-        """Delete what the topics have dropped too: cases decided and reviews made before, campaigns' reviews over."""
+        """Delete what the topics have dropped too: cases decided and reviews made before, and standing that was over
+        by then; campaigns' reviews that are over."""
         self.session.execute(delete(CaseRow).where(CaseRow.decided_ms < before_ms))
         closing = select(CaseRow.closed_by).where(CaseRow.closed_by.is_not(None))
         self.session.execute(
@@ -368,7 +369,18 @@ class Desk:
             name = campaign_review_key(said.tenant, said.campaign_id)
             self._say(Output(topic=CAMPAIGNS, key=name.encode(), value=None, timestamp_ms=now_ms))
             self.session.delete(row)
+        self._drop_standings(before_ms, now_ms)
         self.say_rest()
+
+    def _drop_standings(self, before_ms: int, now_ms: int) -> None:
+        """Standing that was over before; none that a review still to be read might be older than."""
+        judged = select(StandingRow).where(StandingRow.judged_ms < before_ms)
+        for row in self.session.scalars(judged.execution_options(yield_per=PACK)):
+            standing = codec.decode(row.record, Standing)
+            if is_over(standing, before_ms):
+                self.session.delete(row)
+                self._standings[row.sender] = None
+                self._changed[standing.sender] = now_ms
 
     def _judge(self, review: Review, sender: str) -> bool:
         """Trust or block a sender, unless a later review said otherwise: each ends the other."""

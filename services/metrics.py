@@ -57,6 +57,12 @@ SCORES = Histogram(
     "Text scores; a drift of this distribution is a drift of model or traffic.",
     buckets=(0.01, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 0.8, 0.9, 0.95, 0.99, 1.0),
 )
+SHADOW_MODEL = Info("doorman_shadow_model", "The model that reads beside the one in use.")
+SHADOW_MODEL_DIFFERENCE = Histogram(
+    "doorman_shadow_model_difference_ratio",
+    "How far the first score of the shadow model is from that of the model in use, text by text.",
+    buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.3, 0.5, 0.7, 1.0),
+)
 BONDS = Counter("doorman_scored_messages_total", "Messages scored, by what memory holds of the pair.", ["bond"])
 WINDOW_SENDERS = Gauge("doorman_window_senders", "Senders held in the windows of a lane.", ["partition"])
 

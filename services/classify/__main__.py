@@ -8,18 +8,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import uvloop
+from prometheus_client import Info
 
 from services import codec, metrics
 from services.classify.campaign_window import LiveCampaigns
 from services.classify.checkpoint import Mark, Reading, Writer
 from services.classify.scorer import ModelFolder, Scorer
 from services.classify.stage import SERVICE, Batch, Locate, Looks, State, classify, read, remember
+from services.classify.text import features
 from services.errors import BadRecord, BadSetup
 from services.kafka import Sender, View
 from services.lane import Plan, Service, Work, tolerant
 from services.observe import event
 from services.process import launch
-from services.records import Campaign, Checkpoint, Inbound, Output
+from services.records import Campaign, Checkpoint, Inbound, Output, Score
 from services.settings import Settings
 from services.topics import CAMPAIGNS, DEAD_LETTER, MEMORY, MESSAGES, SCORES, SIGHTINGS
 
@@ -29,10 +31,13 @@ log = logging.getLogger(__name__)
 
 
 class Model:
-    """The model in use. A changed folder is checked and warmed before it takes over, between two batches."""
+    """The model in use, or the one that reads beside it.
 
-    def __init__(self, folder: ModelFolder) -> None:
-        self._folder = folder
+    A changed folder is checked and warmed before it takes over, between two batches.
+    """
+
+    def __init__(self, folder: ModelFolder, info: Info = metrics.MODEL) -> None:
+        self._folder, self._info = folder, info
         self.scorer: Scorer | None = None
         self._load()
 
@@ -54,7 +59,7 @@ class Model:
             event(log, "model_refused", logging.ERROR, why=str(refused), kept=self.scorer and self.scorer.version)
             return
         metrics.MODEL_LOADS.labels("loaded").inc()
-        metrics.MODEL.info({"version": self.scorer.version, "sha256": self.scorer.sha256})
+        self._info.info({"version": self.scorer.version, "sha256": self.scorer.sha256})
         event(log, "model_loaded", version=self.scorer.version)
 
 
@@ -82,6 +87,7 @@ class Classify(Work):
     campaigns: Campaigns
     locate: Locate
     max_bytes: int
+    rival: Model | None = None
     state: State = field(init=False)
     writer: Writer = field(init=False)
     reading: Reading | None = None
@@ -134,6 +140,8 @@ class Classify(Work):
         pieces = list(self.writer.due(self.state, records[0].offset, now_ms))
         batch = classify(records, self.state, self.model.scorer, self.campaigns.live.find, self.locate, now_ms)
         self._count(batch)
+        if self.rival is not None and self.rival.scorer is not None:
+            _compare(batch.scores, self.rival.scorer)
         return batch.outputs + pieces
 
     def _count(self, batch: Batch) -> None:
@@ -147,12 +155,25 @@ class Classify(Work):
             metrics.DEAD_LETTERS.labels(SERVICE, fault.value).inc()
 
 
+def _compare(scores: Sequence[Score], rival: Scorer) -> None:
+    """Let the shadow model's first look read what the model in use has read, and count how far apart they are."""
+    texts, firsts = [], []
+    for score in scores:
+        if score.first_score is not None:
+            texts.append(score.message.text)
+            firsts.append(score.first_score)
+    found = rival.first(features(texts), len(texts)).tolist()
+    apart = [abs(other - first) for other, first in zip(found, firsts, strict=True)]
+    metrics.observe_all(metrics.SHADOW_MODEL_DIFFERENCE, apart)
+
+
 def service(settings: Settings) -> Service:
     """Classify, wired."""
     model, campaigns = Model(ModelFolder(settings.model)), Campaigns()
+    rival = Model(ModelFolder(settings.shadow_model), metrics.SHADOW_MODEL) if settings.shadow_model else None
 
     def open_lane(partition: int, sender: Sender) -> Classify:
-        return Classify(partition, model, campaigns, sender.locate, settings.memory_mb * 1_000_000)
+        return Classify(partition, model, campaigns, sender.locate, settings.memory_mb * 1_000_000, rival)
 
     plan = Plan(
         SERVICE,
@@ -162,7 +183,7 @@ def service(settings: Settings) -> Service:
         rebuilds=True,
         recalls=MEMORY,
         views=(View(settings, CAMPAIGNS, tolerant(SERVICE, "campaign", campaigns.apply)),),
-        background=(model.watch,),
+        background=tuple(watched.watch for watched in (model, rival) if watched),
         waiting_for=model.missing,
     )
     return Service(plan, settings)

@@ -1,5 +1,6 @@
 """The platforms' own payloads: each direct message in them comes out as a native event, and nothing else does."""
 
+from collections.abc import Callable
 from typing import Any, cast
 
 import pytest
@@ -361,6 +362,38 @@ def test_a_link_behind_other_words_is_read_and_a_mention_is_not() -> None:
     pill = '<a href="https://matrix.to/#/@ana:x">Ana</a> '
     shown = {"body": "our site", "format": "org.matrix.custom.html", "formatted_body": pill + hidden}
     assert taken(matrix(shown))[0].text == "our site https://win.example/x"
+
+
+@pytest.mark.parametrize("place", [lambda urls: {"urls": urls}, lambda urls: {"entities": {"urls": urls}}])
+def test_in_x_a_text_is_read_as_written_with_its_links_whole(place: Callable[[list[Any]], dict[str, Any]]) -> None:
+    link = {"start": 18, "end": 34, "url": "https://t.co/abc", "expanded_url": "https://win.example/?a=1&lt=2"}
+    (one,) = taken({"data": x_dm(text="R &amp; B &lt;3 https://t.co/abc &amp;amp;", **place([link]))})
+    assert one.text == "R & B <3 https://win.example/?a=1&lt=2 &amp;"
+
+
+def facet(start: int, end: int, uri: str) -> dict[str, Any]:
+    return {"index": {"byteStart": start, "byteEnd": end}, "features": [{"uri": uri}]}
+
+
+@pytest.mark.parametrize(
+    ("facets", "shown"),
+    [
+        ([facet(0, 30, "https://win.example/x")], "Claim your prize: tides.exa... https://win.example/x"),
+        ([facet(18, 30, "https://tides.example/nov")], "Claim your prize: https://tides.example/nov"),
+        (
+            [facet(6, 16, "https://b.example"), facet(0, 10, "https://a.example")],
+            "Claim your https://a.example prize: tides.exa...",
+        ),
+        ([facet(30, 30, "https://win.example/x"), facet(0, -1, "https://win.example/x")], ""),
+        ([facet(11, 99, "https://win.example/x")], "Claim your prize: tides.exa... https://win.example/x"),
+    ],
+    ids=["over all", "shortened", "overlapping", "over nothing", "past the end"],
+)
+def test_in_bluesky_a_link_stands_beside_its_words_or_for_its_own_beginning(
+    facets: list[dict[str, Any]], shown: str
+) -> None:
+    text = "Claim your prize: tides.exa..."
+    assert taken(bsky_log(message=bsky(text=text, facets=facets)))[0].text == (shown or text)
 
 
 def test_what_is_forwarded_in_discord_is_read() -> None:

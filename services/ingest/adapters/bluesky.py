@@ -1,9 +1,10 @@
 """Bluesky: `chat.bsky.convo` logs and messages.
 
-A message names its conversation and no recipient; links that the text shortens are written out.
+A message names its conversation and no recipient; links that the text shortens or hides are written out.
 Source: AT Protocol lexicons chat.bsky.convo.defs, chat.bsky.convo.getLog, app.bsky.richtext.facet.
 """
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Any
 
@@ -13,6 +14,7 @@ from services import codec
 
 _MESSAGE = "chat.bsky.convo.defs#messageView"
 _CREATED = "chat.bsky.convo.defs#logCreateMessage"
+_SCHEME = re.compile(rb"^https?://", re.IGNORECASE)
 
 
 class Sender(msgspec.Struct, frozen=True):
@@ -112,10 +114,20 @@ def _person(member: Member | None) -> dict[str, Any] | None:
 
 
 def _with_links(view: MessageView) -> str:
-    """The text with its links whole, the last first, so that the offsets before it stay true."""
-    text = view.text.encode()
-    for facet in sorted(view.facets or (), key=lambda facet: facet.index.byte_start, reverse=True):
-        uri = next((feature.uri for feature in facet.features if feature.uri), None)
-        if uri and 0 <= facet.index.byte_start <= facet.index.byte_end <= len(text):
-            text = text[: facet.index.byte_start] + uri.encode() + text[facet.index.byte_end :]
-    return text.decode(errors="replace")
+    """The text with its links whole. Of facets that overlap the first holds, as in Bluesky's own clients."""
+    text, parts, done = view.text.encode(), list[bytes](), 0
+    for facet in sorted(view.facets or (), key=lambda facet: facet.index.byte_start):
+        start, end = facet.index.byte_start, facet.index.byte_end
+        if done <= start <= end:
+            uri = next((feature.uri for feature in facet.features if feature.uri), "")
+            parts += text[done:start], _linked(text[start:end], uri.encode())
+            done = end
+    return b"".join([*parts, text[done:]]).decode(errors="replace")
+
+
+def _linked(words: bytes, uri: bytes) -> bytes:
+    """The words of a link and where it leads, which is enough where they are the beginning of it."""
+    if not uri or not words.strip():
+        return words
+    begun = _SCHEME.sub(b"", words.strip()).removesuffix("…".encode()).removesuffix(b"...")
+    return uri if _SCHEME.sub(b"", uri).startswith(begun) else words + b" " + uri

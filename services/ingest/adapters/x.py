@@ -6,7 +6,8 @@ Links are written as the sender meant them: X puts t.co in their place, and woul
 Source: X developer documentation, Account Activity data objects; Direct Messages lookup (v2); X Activity API.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+import html
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -29,7 +30,7 @@ class Entities(msgspec.Struct, frozen=True):
 
 class Data(msgspec.Struct, frozen=True):
     text: str = ""
-    entities: Entities | None = None
+    entities: Entities = Entities()
     attachment: dict[str, Any] | None = None
 
 
@@ -91,7 +92,8 @@ class DmEvent(msgspec.Struct, frozen=True):
     created_at: str | None = None
     participant_ids: list[str] = []
     attachments: Attachments = Attachments()
-    entities: Entities | None = None
+    urls: list[Link] = []
+    entities: Entities = Entities()
 
 
 class Includes(msgspec.Struct, frozen=True):
@@ -152,7 +154,7 @@ def _activities(payload: Activities) -> Iterator[dict[str, Any]]:
             "sender_id": create.sender_id,
             "recipient_id": create.target.recipient_id,
             "sent_at": activity.created_timestamp,
-            "text": _with_links(data.text, data.entities),
+            "text": _shown(data.text, data.entities.urls),
             "attachments": int(data.attachment is not None),
             "sender": _activity_person(payload.users.get(create.sender_id)),
             "recipient": _activity_person(payload.users.get(create.target.recipient_id)),
@@ -186,7 +188,7 @@ def _dm_events(payload: DmEvents) -> Iterator[dict[str, Any]]:
             "recipients": others or None,
             "conversation_id": one.dm_conversation_id,
             "sent_at": one.created_at,
-            "text": _with_links(one.text, one.entities),
+            "text": _shown(one.text, [*one.urls, *one.entities.urls]),
             "attachments": len(one.attachments.media_keys),
             "sender": _person(users.get(one.sender_id or "")),
             "recipient": _person(users.get(others[0])) if len(others) == 1 else None,
@@ -212,8 +214,10 @@ def _person(user: User | None) -> dict[str, Any] | None:
     }
 
 
-def _with_links(text: str, entities: Entities | None) -> str:
-    for link in entities.urls if entities else ():
+def _shown(text: str, links: Iterable[Link]) -> str:
+    """The text, which X gives escaped as HTML, with its links whole. A t.co link has nothing to escape."""
+    text = html.unescape(text)
+    for link in links:
         if link.url and link.expanded_url:
             text = text.replace(link.url, link.expanded_url)
     return text

@@ -324,12 +324,66 @@ def test_only_an_answer_to_somebody_else_is_an_answer(own: dict[str, Any], other
     assert taken(others)[0].in_reply_to is not None
 
 
-def test_an_answer_in_matrix_is_read_without_what_it_quotes() -> None:
-    quoting = {
-        "body": "> <@ana:x> free e-book?\n> really\n\nno thanks",
-        "m.relates_to": {"m.in_reply_to": {"event_id": "$0"}},
-    }
-    assert taken(matrix(quoting))[0].text == "no thanks"
+@pytest.mark.parametrize(
+    ("body", "own"),
+    [
+        ("> <@ana:x> free e-book?\n>\n> really\n\nno thanks", "no thanks"),
+        ("> * <@ana:x> waves\n\nhello", "hello"),
+        ("> her own quote\n\nno thanks", "> her own quote\n\nno thanks"),
+    ],
+)
+def test_an_answer_in_matrix_is_read_without_what_its_client_quotes(body: str, own: str) -> None:
+    answers = {"m.relates_to": {"m.in_reply_to": {"event_id": "$0"}}}
+    assert taken(matrix({"body": body} | answers))[0].text == own
+    assert taken(matrix({"body": body}))[0].text == body
+
+
+def in_html(html: str, **content: Any) -> dict[str, Any]:
+    return matrix({"body": "hi", "format": "org.matrix.custom.html", "formatted_body": html} | content)
+
+
+@pytest.mark.parametrize(
+    ("html", "seen"),
+    [
+        ("<b>free</b> crypto", "free crypto"),
+        ("<mx-reply><blockquote>really?<br>no</blockquote></mx-reply>yes", "yes"),
+        ("", "hi"),
+        ("<p>Offer:</p>\n<ul>\n<li>free</li>\n<li>crypto</li>\n</ul>\nnow", "Offer:\nfree\ncrypto\nnow"),
+        ("<h1>Offer</h1><div><p>free</p></div><blockquote>a<br>b</blockquote>c", "Offer\nfree\na\nb\nc"),
+        ("<table><tr><td>free</td><td>crypto</td></tr></table>", "free\ncrypto"),
+    ],
+)
+def test_html_is_read_as_people_see_it(html: str, seen: str) -> None:
+    assert taken(in_html(html))[0].text == seen
+
+
+@pytest.mark.parametrize(
+    "html",
+    [
+        '<a class="mention" href="https://win.example">our site</a>',
+        '<a href="HTTPS://win.example">our site</a>',
+        '<a href=" https://win.example">our site',
+        '<a href="https://win.example" href="https://matrix.to/#/@ana:x">our site</a>',
+        '<a href="https://win.example">our site<a href="https://tides.example">tides.example</a>',
+    ],
+    ids=["called a mention", "upper case", "never closed", "given twice", "nested"],
+)
+def test_no_link_hides_from_being_read(html: str) -> None:
+    assert "our site https://win.example" in taken(in_html(html))[0].text.replace("HTTPS", "https")
+
+
+@pytest.mark.parametrize(
+    ("content", "text"),
+    [
+        ({"body": "quay.jpg"}, ""),
+        ({"body": "quay.jpg", "filename": "quay.jpg"}, ""),
+        ({"body": "free crypto", "filename": "quay.jpg"}, "free crypto"),
+    ],
+    ids=["no file name", "the same", "a caption"],
+)
+def test_a_medium_in_matrix_is_read_with_its_caption_and_not_its_file_name(content: dict[str, Any], text: str) -> None:
+    (one,) = taken(matrix({"msgtype": "m.image"} | content))
+    assert (one.text, one.attachments) == (text, 1)
 
 
 @pytest.mark.parametrize(
@@ -361,7 +415,7 @@ def test_a_link_behind_other_words_is_read_and_a_mention_is_not() -> None:
     assert taken(status(content=hidden))[0].text == "@ana our site https://win.example/x"
     pill = '<a href="https://matrix.to/#/@ana:x">Ana</a> '
     shown = {"body": "our site", "format": "org.matrix.custom.html", "formatted_body": pill + hidden}
-    assert taken(matrix(shown))[0].text == "our site https://win.example/x"
+    assert taken(matrix(shown))[0].text == "Ana @ana our site https://win.example/x"
 
 
 @pytest.mark.parametrize("place", [lambda urls: {"urls": urls}, lambda urls: {"entities": {"urls": urls}}])

@@ -6,60 +6,82 @@ from html.parser import HTMLParser
 _NAMING = ("mention", "hashtag")
 _NAMES = "https://matrix.to/"
 _QUOTE = "mx-reply"
+_HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
+_TABLE = ("table", "caption", "tr", "th", "td")
+_BLOCKS = {"p", "div", "ul", "ol", "li", "blockquote", "pre", "hr", "details", "summary", *_HEADINGS, *_TABLE}
 
 
 class _Text(HTMLParser):
-    """Lines are kept; a link's hidden parts are text, so that it is whole. `hidden`: those that words do not show."""
+    """Lines and blocks are kept, quotes are not; a link's hidden parts are text, so that it is whole."""
 
     def __init__(self) -> None:
         super().__init__()
         self.parts: list[str] = []
-        self.hidden: list[str] = []
-        self._target = ""
+        self._link: dict[str, str | None] = {}
         self._began = 0
         self._quoted = False
+        self._edge = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if tag == "br" or (tag == "p" and self.parts):
-            self.parts.append("\n")
-        elif tag == _QUOTE:
+        if tag == _QUOTE:
             self._quoted = True
+        elif self._quoted:
+            return
+        elif tag == "br":
+            self.parts.append("\n")
+        elif tag in _BLOCKS:
+            self._edge = True
         elif tag == "a":
-            self._target = "" if self._quoted else _target(dict(attrs))
-            self._began = len(self.parts)
+            self.end_link()
+            # Of an attribute that is given twice the first holds.
+            self._link, self._began = dict(reversed(attrs)), len(self.parts)
 
     def handle_endtag(self, tag: str) -> None:
         if tag == _QUOTE:
             self._quoted = False
-        elif tag == "a" and self._target:
-            if self._target.split("/")[2] not in "".join(self.parts[self._began :]):
-                self.parts.append(f" {self._target}")
-                self.hidden.append(self._target)
-            self._target = ""
+        elif tag in _BLOCKS:
+            self._edge = True
+        elif tag == "a":
+            self.end_link()
 
     def handle_data(self, data: str) -> None:
-        self.parts.append(data)
+        if not self._quoted:
+            self._add(data)
+
+    def end_link(self) -> None:
+        """Adds where the link leads, unless its words tell; one that is never closed ends with the text."""
+        hidden = _hidden(self._link, "".join(self.parts[self._began :]))
+        self._link = {}
+        if hidden:
+            self._add(f" {hidden}")
+
+    def _add(self, text: str) -> None:
+        """At a block's edge a new line is begun, and space shows nothing."""
+        if self._edge:
+            text = text.lstrip()
+            if text and self.parts and not self.parts[-1].endswith("\n"):
+                self.parts.append("\n")
+        if text:
+            self._edge = False
+            self.parts.append(text)
 
 
-def _target(attributes: dict[str, str | None]) -> str:
-    """Where a link of the sender's leads; empty for any other."""
-    target, classes = attributes.get("href") or "", attributes.get("class") or ""
-    ours = target.startswith(("https://", "http://")) and not target.startswith(_NAMES)
-    return target if ours and not any(word in classes for word in _NAMING) else ""
-
-
-def _parsed(html: str) -> _Text:
-    parser = _Text()
-    parser.feed(html)
-    parser.close()
-    return parser
+def _hidden(link: dict[str, str | None], words: str) -> str:
+    """Where a link of the sender's leads if its words do not tell its host, else nothing."""
+    target, classes = (link.get("href") or "").strip(), link.get("class") or ""
+    plain = target.lower()
+    if not plain.startswith(("https://", "http://")) or plain.startswith(_NAMES):
+        return ""
+    if words.lstrip().startswith(("@", "#")) and any(word in classes for word in _NAMING):
+        return ""
+    host = plain.split("/")[2]
+    return "" if host and host in words.lower() else target
 
 
 def text_of(html: str) -> str:
     """The text of HTML, however broken; behind words that hide a link, the link."""
-    return "".join(_parsed(html).parts)
-
-
-def links_of(html: str) -> list[str]:
-    """The links that the words of HTML hide."""
-    return _parsed(html).hidden
+    parser = _Text()
+    parser.feed(html)
+    parser.close()
+    parser.end_link()
+    return "".join(parser.parts)

@@ -5,13 +5,14 @@ and is judged by its sender's behaviour. Whose message an answer answers is not 
 Source: Matrix specification, client-server API (m.room.message, m.replace, /sync) and application service API.
 """
 
+import itertools
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
 
 from services import codec
-from services.ingest.adapters.markup import links_of
+from services.ingest.adapters.markup import text_of
 
 _KINDS = ("m.room.message", "m.room.encrypted", "m.sticker")
 _HTML = "org.matrix.custom.html"
@@ -25,15 +26,19 @@ class Relation(msgspec.Struct, frozen=True):
 
 
 class Words(msgspec.Struct, frozen=True):
-    """`formatted_body` is what people see where its format is HTML, `body` what stands in for it."""
+    """`formatted_body` is what people see where its format is HTML, `body` what stands in for it.
 
+    A medium's `body` is its file's name, unless another `filename` is given: then it is words beside the medium.
+    """
+
+    msgtype: str = ""
     body: str = ""
+    filename: str = ""
     format: str = ""
     formatted_body: str = ""
 
 
 class Content(Words, frozen=True):
-    msgtype: str = ""
     new: Words | None = msgspec.field(default=None, name="m.new_content")
     relates_to: Relation | None = msgspec.field(default=None, name="m.relates_to")
 
@@ -105,23 +110,27 @@ def _event(event: RoomEvent, room: str | None) -> dict[str, Any]:
         "sender_id": event.sender,
         "conversation_id": event.room_id or room,
         "sent_at": event.origin_server_ts,
-        "text": _shown(content.new) if edited and content.new else _shown(content, _own_words(content)),
+        "text": _shown(content.new) if edited and content.new else _shown(content, _is_answer(relation)),
         "attachments": int(content.msgtype in _MEDIA or event.type == "m.sticker"),
     }
 
 
-def _shown(words: Words, body: str | None = None) -> str:
-    """The body, and the links that only the HTML has."""
-    body = words.body if body is None else body
-    hidden = links_of(words.formatted_body) if words.format == _HTML else ()
-    return " ".join([body, *(link for link in hidden if link not in words.body)])
+def _is_answer(relation: Relation | None) -> bool:
+    return relation is not None and relation.answered is not None
 
 
-def _own_words(content: Content) -> str:
-    """The body without the lines that it quotes from the message it answers."""
-    if content.relates_to is None or content.relates_to.answered is None:
-        return content.body
-    lines = content.body.split("\n")
-    while lines and lines[0].startswith("> "):
-        lines.pop(0)
-    return "\n".join(lines).removeprefix("\n")
+def _shown(words: Words, is_answer: bool = False) -> str:
+    """What people see of it."""
+    if words.msgtype in _MEDIA and words.filename in ("", words.body):
+        return ""
+    html = text_of(words.formatted_body) if words.format == _HTML else ""
+    return html or (_without_quote(words.body) if is_answer else words.body)
+
+
+def _without_quote(body: str) -> str:
+    """An answer's body without the lines that a client put before it from the message it answers."""
+    lines = body.split("\n")
+    if not lines[0].startswith(("> <@", "> * <@")):
+        return body
+    own = itertools.dropwhile(lambda line: line == ">" or line.startswith("> "), lines)
+    return "\n".join(own).removeprefix("\n")

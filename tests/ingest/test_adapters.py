@@ -171,6 +171,11 @@ def taken(document: dict[str, Any]) -> list[Message]:
             Form.MASTODON,
             ("11", "17", ("42",), "@ana look: https://tides.example/nov\nR & B\nBea"),
         ),
+        (
+            {"id": "8", "type": "mention", "created_at": NOON, "account": {"id": "17"}, "status": status()},
+            Form.MASTODON,
+            ("11", "17", ("42",), "@ana look: https://tides.example/nov\nR & B\nBea"),
+        ),
         (bsky_log(), Form.BLUESKY, ("3k1", "did:plc:bea", (), "né? https://tides.example/nov")),
         (
             {"id": "c-1", "members": [{"did": "did:plc:bea"}, {"did": "did:plc:ana"}], "lastMessage": bsky()},
@@ -192,6 +197,11 @@ def taken(document: dict[str, Any]) -> list[Message]:
         ({"events": [matrix()]}, Form.MATRIX, ("$1", "@bea:tides.example", (), "low water at six")),
         (
             {"next_batch": "s1", "rooms": {"join": {"!quay:tides.example": {"timeline": {"events": [matrix()]}}}}},
+            Form.MATRIX,
+            ("$1", "@bea:tides.example", (), "low water at six"),
+        ),
+        (
+            {"next_batch": "s1", "rooms": {"leave": {"!quay:tides.example": {"timeline": {"events": [matrix()]}}}}},
             Form.MATRIX,
             ("$1", "@bea:tides.example", (), "low water at six"),
         ),
@@ -222,6 +232,8 @@ def test_a_direct_message_comes_out_of_its_payload(
         {"event": "delete", "payload": "11", "stream": ["user"]},
         {"event": "account.created", "object": {"id": "1"}},
         {"id": "8", "type": "favourite", "account": {"id": "17"}, "status": status(visibility="private")},
+        {"id": "8", "type": "favourite", "account": {"id": "42"}, "status": status()},
+        {"event": "notification", "payload": codec.dumps({"type": "poll", "account": {}, "status": status()}).decode()},
         {"id": "8", "type": "follow", "created_at": NOON, "account": {"id": "17"}},
         {"logs": [], "cursor": "r"},
         {"id": "c-1", "rev": "2", "members": [{"did": "did:plc:bea"}], "muted": False},
@@ -392,13 +404,14 @@ def test_a_medium_in_matrix_is_read_with_its_caption_and_not_its_file_name(conte
         x_activity() | {"users": None},
         {"data": [x_dm(attachments=None, entities=None, participant_ids=None)], "includes": None},
         status(media_attachments=None, spoiler_text=None, edited_at=None),
+        {"event": "update", "payload": codec.dumps(status(media_attachments=None, content=None)).decode()},
         bsky_log(message=bsky(facets=None, embed=None)),
         discord(attachments=None, type=None, referenced_message=None),
         telegram(entities=None, edit_date=None),
         slack(files=None) | {"authorizations": None},
         matrix(unsigned=None),
     ],
-    ids=["x", "x v2", "mastodon", "bluesky", "discord", "telegram", "slack", "matrix"],
+    ids=["x", "x v2", "mastodon", "mastodon stream", "bluesky", "discord", "telegram", "slack", "matrix"],
 )
 def test_what_is_null_is_as_absent(document: dict[str, Any]) -> None:
     assert len(taken(document)) == 1
@@ -771,10 +784,11 @@ def test_the_age_of_a_discord_account_is_in_its_id() -> None:
         ({"for_user_id": "1", "direct_message_events": 7}, Fault.WRONG_TYPE, "direct_message_events"),
         (discord(author={}), Fault.MISSING_FIELD, "author.id"),
         ({"events": [matrix(sender=None)]}, Fault.MISSING_FIELD, "sender"),
+        ({"origin": "x", "origin_server_ts": NOON_MS, "pdus": [matrix()]}, Fault.MISSING_FIELD, "text"),
         (bsky(), Fault.NO_RECIPIENT, ""),
         (slack(files=[{"deep": deep(150)}]), Fault.NOT_JSON, ""),
     ],
-    ids=["slack", "slack time", "telegram", "x", "discord", "matrix", "bluesky without its conversation", "deep"],
+    ids=["slack", "slack time", "telegram", "x", "discord", "matrix", "servers", "bluesky alone", "deep"],
 )
 def test_a_broken_payload_names_its_field(document: dict[str, Any], fault: Fault, field: str) -> None:
     with pytest.raises(BadRecord) as refused:

@@ -12,6 +12,9 @@ from services import codec
 from services.codec import epoch_ms
 from services.ingest.adapters.markup import text_of
 
+# The notifications that tell of a status itself; others tell what somebody did with one that was told before.
+_TELLING = ("mention", "status", "update")
+
 
 class Mention(msgspec.Struct, frozen=True):
     id: str
@@ -65,8 +68,11 @@ def _status(document: Mapping[str, Any]) -> Mapping[str, Any] | None:
     found: object = document
     if isinstance(document.get("payload"), str) and document.get("event") != "delete":
         found = codec.loads(document["payload"])
+        codec.drop_nulls(found)
     for place in ("payload", "object", "last_status", "status"):
         if isinstance(found, dict) and isinstance(found.get(place), dict):
+            if place == "status" and found.get("type", "status") not in _TELLING:
+                return None
             found = found[place]
     return found if isinstance(found, dict) and "visibility" in found else None
 

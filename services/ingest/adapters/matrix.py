@@ -63,12 +63,13 @@ class Room(msgspec.Struct, frozen=True):
 
 class Rooms(msgspec.Struct, frozen=True):
     join: dict[str, Room] = {}
+    leave: dict[str, Room] = {}
 
 
 def claims(document: Mapping[str, Any]) -> bool:
-    """Whether a document is a payload of Matrix."""
+    """Whether a document is a payload of Matrix. What servers send each other, `pdus`, is none: it names no events."""
     return (
-        "origin_server_ts" in document
+        ("origin_server_ts" in document and "pdus" not in document)
         or isinstance(document.get("events"), list)
         or isinstance(document.get("chunk"), list)
         or "next_batch" in document
@@ -95,7 +96,8 @@ def _room_events(document: Mapping[str, Any]) -> Iterator[tuple[object, str | No
         for found in document.get("events") or document.get("chunk") or ():
             yield found, None
     else:
-        for name, room in codec.convert(document.get("rooms", {}), Rooms).join.items():
+        rooms = codec.convert(document.get("rooms", {}), Rooms)
+        for name, room in (*rooms.join.items(), *rooms.leave.items()):
             for found in room.timeline.events:
                 yield found, name
 

@@ -9,7 +9,7 @@ from services import codec
 from services.errors import BadRecord, Fault
 from services.ingest.adapters import Form, unwrap
 from services.ingest.event import message
-from services.records import Message
+from services.records import Message, Person
 from tests.builders import NOON_MS, Record
 
 NOON = "2026-11-25T12:00:00.000Z"
@@ -415,6 +415,25 @@ def test_a_medium_in_matrix_is_read_with_its_caption_and_not_its_file_name(conte
 )
 def test_what_is_null_is_as_absent(document: dict[str, Any]) -> None:
     assert len(taken(document)) == 1
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        x_activity() | {"users": {"17": {"screen_name": "bea", "created_timestamp": "soon", "followers_count": "n/a"}}},
+        {"data": x_dm(), "includes": {"users": [{"id": "17", "username": "bea", "created_at": "2024-01-01"}]}},
+        status(account={"id": "17", "acct": "bea", "created_at": "2024-01-01", "followers_count": "n/a"}),
+        {"members": [{"did": "did:plc:bea", "handle": "bea", "createdAt": "now"}], "id": "c", "lastMessage": bsky()},
+    ],
+    ids=["x", "x v2", "mastodon", "bluesky"],
+)
+def test_what_cannot_be_read_of_a_profile_costs_no_message(document: dict[str, Any]) -> None:
+    assert taken(document)[0].sender == Person(handle="bea")
+
+
+def test_the_numbers_of_a_profile_may_be_text_in_x() -> None:
+    user = {"created_timestamp": str(NOON_MS), "followers_count": "7"}
+    assert taken(x_activity() | {"users": {"17": user}})[0].sender == Person(created_ms=NOON_MS, followers=7)
 
 
 def test_the_warning_before_a_status_is_read_with_it() -> None:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from services import codec
+from services.ingest.adapters.profile import profile
 
 _MESSAGE = "chat.bsky.convo.defs#messageView"
 _CREATED = "chat.bsky.convo.defs#logCreateMessage"
@@ -48,9 +49,9 @@ class MessageView(msgspec.Struct, frozen=True, rename="camel"):
 
 class Member(msgspec.Struct, frozen=True, rename="camel"):
     did: str
-    handle: str | None = None
-    display_name: str | None = None
-    created_at: str | None = None
+    handle: Any = None
+    display_name: Any = None
+    created_at: Any = None
 
 
 def claims(document: Mapping[str, Any]) -> bool:
@@ -110,7 +111,7 @@ def _message(found: object, convo: object, members: "list[Member] | tuple[()]") 
 def _person(member: Member | None) -> dict[str, Any] | None:
     if member is None:
         return None
-    return {"handle": member.handle, "display_name": member.display_name, "created_at": member.created_at}
+    return profile(handle=member.handle, display_name=member.display_name, created_at=member.created_at)
 
 
 def _with_links(view: MessageView) -> str:

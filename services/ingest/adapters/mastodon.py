@@ -11,6 +11,7 @@ import msgspec
 from services import codec
 from services.codec import epoch_ms
 from services.ingest.adapters.markup import text_of
+from services.ingest.adapters.profile import profile
 
 # The notifications that tell of a status itself; others tell what somebody did with one that was told before.
 _TELLING = ("mention", "status", "update")
@@ -22,11 +23,11 @@ class Mention(msgspec.Struct, frozen=True):
 
 class Account(msgspec.Struct, frozen=True):
     id: str
-    acct: str | None = None
-    display_name: str | None = None
-    created_at: str | None = None
-    followers_count: int | None = None
-    following_count: int | None = None
+    acct: Any = None
+    display_name: Any = None
+    created_at: Any = None
+    followers_count: Any = None
+    following_count: Any = None
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -90,16 +91,12 @@ def _event(status: Status) -> dict[str, Any]:
         "text": "\n".join(filter(None, (status.spoiler_text, text_of(status.content)))),
         "in_reply_to": status.in_reply_to_id if answered else None,
         "attachments": len(status.media_attachments),
-        "sender": {
-            "handle": account.acct,
-            "display_name": account.display_name,
-            "created_at": account.created_at,
-            "followers": _shown(account.followers_count),
-            "following": _shown(account.following_count),
-        },
+        # A count that its owner hides is told as -1, which is none.
+        "sender": profile(
+            handle=account.acct,
+            display_name=account.display_name,
+            created_at=account.created_at,
+            followers=account.followers_count,
+            following=account.following_count,
+        ),
     }
-
-
-def _shown(count: int | None) -> int | None:
-    """A count that its owner hides is told as -1."""
-    return None if count is None or count < 0 else count

@@ -2,6 +2,7 @@
 
 Matrix does not tell in an event whether a room is direct: feed direct rooms. An encrypted message has no text to read,
 and is judged by its sender's behaviour. Whose message an answer answers is not told, so none counts as an answer here.
+Nor is it told whose message an edit replaces: like clients, keep to decisions whose sender is the message's own.
 Source: Matrix specification, client-server API (m.room.message, m.replace, /sync) and application service API.
 """
 

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from services import codec
+from services.ingest.adapters.profile import profile
 
 # What only an Account Activity payload has, and with it what a bare v2 event has.
 _ACTIVITIES = ("direct_message_events", "for_user_id", "user_event")
@@ -52,12 +53,12 @@ class Activity(msgspec.Struct, frozen=True):
 
 
 class ActivityUser(msgspec.Struct, frozen=True):
-    name: str | None = None
-    screen_name: str | None = None
-    created_timestamp: int | None = None
-    followers_count: int | None = None
-    friends_count: int | None = None
-    verified: bool | None = None
+    name: Any = None
+    screen_name: Any = None
+    created_timestamp: Any = None
+    followers_count: Any = None
+    friends_count: Any = None
+    verified: Any = None
 
 
 class Activities(msgspec.Struct, frozen=True):
@@ -66,16 +67,16 @@ class Activities(msgspec.Struct, frozen=True):
 
 
 class Metrics(msgspec.Struct, frozen=True):
-    followers_count: int | None = None
-    following_count: int | None = None
+    followers_count: Any = None
+    following_count: Any = None
 
 
 class User(msgspec.Struct, frozen=True):
     id: str
-    name: str | None = None
-    username: str | None = None
-    created_at: str | None = None
-    verified: bool | None = None
+    name: Any = None
+    username: Any = None
+    created_at: Any = None
+    verified: Any = None
     public_metrics: Metrics = Metrics()
 
 
@@ -164,14 +165,20 @@ def _activities(payload: Activities) -> Iterator[dict[str, Any]]:
 def _activity_person(user: ActivityUser | None) -> dict[str, Any] | None:
     if user is None:
         return None
-    return {
-        "handle": user.screen_name,
-        "display_name": user.name,
-        "created_at": user.created_timestamp,
-        "followers": user.followers_count,
-        "following": user.friends_count,
-        "verified": user.verified,
-    }
+    return profile(
+        handle=user.screen_name,
+        display_name=user.name,
+        created_at=_ms(user.created_timestamp),
+        followers=user.followers_count,
+        following=user.friends_count,
+        verified=user.verified,
+    )
+
+
+def _ms(timestamp: object) -> object:
+    """Milliseconds of the epoch, which X gives as text."""
+    written = isinstance(timestamp, str) and timestamp.isdecimal() and len(timestamp) < 16
+    return int(str(timestamp)) if written else timestamp
 
 
 def _dm_events(payload: DmEvents) -> Iterator[dict[str, Any]]:
@@ -204,14 +211,14 @@ def _others(one: DmEvent) -> Sequence[str]:
 def _person(user: User | None) -> dict[str, Any] | None:
     if user is None:
         return None
-    return {
-        "handle": user.username,
-        "display_name": user.name,
-        "created_at": user.created_at,
-        "followers": user.public_metrics.followers_count,
-        "following": user.public_metrics.following_count,
-        "verified": user.verified,
-    }
+    return profile(
+        handle=user.username,
+        display_name=user.name,
+        created_at=user.created_at,
+        followers=user.public_metrics.followers_count,
+        following=user.public_metrics.following_count,
+        verified=user.verified,
+    )
 
 
 def _shown(text: str, links: Iterable[Link]) -> str:

@@ -48,6 +48,11 @@ SESSION_MS = 10_000
 REBALANCE_MS = 60_000
 TRANSACTION_MS = 30_000
 REQUEST_MS = 20_000
+# While brokers are away much of aiokafka tries for ever. These bound what is waited for: an exchange, a connection, the
+# end of a client. Between two ticks of a lane stands no more of them than health's stall limit has room for.
+ANSWER_SECONDS = REQUEST_MS / 1000
+CONNECT_SECONDS = 10.0
+STOP_SECONDS = 3.0
 BATCH_BYTES = 512 * 1024
 FETCH_BYTES = 4 * 1024 * 1024
 # Kafka answers a fetch as soon as there is data; aiokafka lets other requests of the connection wait for it. Tansu,
@@ -68,6 +73,28 @@ _KAFKA_SEED = 0x9747B28C
 
 class Fenced(DoormanError):
     """Another process has taken the lane over: what this one holds is no longer true."""
+
+
+_TAKEN_OVER = (
+    ProducerFenced,
+    InvalidProducerEpoch,
+    CommitFailedError,
+    IllegalGenerationError,
+    UnknownMemberIdError,
+    RebalanceInProgressError,
+)
+
+
+@contextlib.asynccontextmanager
+async def _asking(what: str) -> AsyncIterator[None]:
+    """An exchange with the brokers: raises Fenced; Unavailable for any other failure, and when it takes too long."""
+    try:
+        async with asyncio.timeout(ANSWER_SECONDS):
+            yield
+    except _TAKEN_OVER as error:
+        raise Fenced(f"{what}: {type(error).__name__}") from error
+    except (KafkaError, OSError) as error:
+        raise Unavailable(f"{what}: {type(error).__name__}") from error
 
 
 def is_told(error: object) -> bool:
@@ -121,12 +148,36 @@ def _consumer(settings: Settings, *topics: str, **options: Any) -> AIOKafkaConsu
 async def connect(client: C, name: str) -> C:
     """Start a client; raises Unavailable when no broker answers."""
     try:
-        await client.start()
-    except (KafkaError, OSError) as error:
-        with contextlib.suppress(Exception):
-            await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
+        async with asyncio.timeout(CONNECT_SECONDS):
+            await client.start()
+    except BaseException as error:
+        await _end(client)
+        if not isinstance(error, (KafkaError, OSError)):
+            raise
         raise Unavailable(f"{name}: no broker answers ({type(error).__name__}); is DOORMAN_KAFKA right?") from error
     return client
+
+
+async def _end(client: Any) -> None:
+    """Stop a client; one whose brokers are away would not come to an end."""
+    with contextlib.suppress(Exception):
+        async with asyncio.timeout(STOP_SECONDS):
+            await (client.close() if isinstance(client, AIOKafkaAdminClient) else client.stop())
+            return
+    with contextlib.suppress(Exception):
+        # One that fails in stop(), or is interrupted there, has not closed its connections.
+        await (client.client if isinstance(client, AIOKafkaProducer) else client._client).close()
+
+
+async def _abandon(producer: AIOKafkaProducer) -> None:
+    """End the attempts of a producer that did not stop: it would send what is given up, once there is a broker."""
+    task = producer._sender.sender_task
+    while task is not None and not task.done():
+        task.cancel()  # the first time it still waits for what is under way
+        await asyncio.wait([task], timeout=0.1)
+    queued = producer._message_accumulator
+    for batch in [*queued._pending_batches, *(batch for batches in queued._batches.values() for batch in batches)]:
+        batch.future.cancel()
 
 
 class Gaps:
@@ -177,7 +228,7 @@ class Reader:
 
     async def stop(self) -> None:
         if self._consumer is not None:
-            await self._consumer.stop()
+            await _end(self._consumer)
 
     def seek(self, offset: int) -> None:
         self._consumer.seek(self._at, offset)
@@ -185,21 +236,25 @@ class Reader:
 
     async def begin(self) -> int:
         """The first offset that the log still holds."""
-        return int((await self._consumer.beginning_offsets([self._at]))[self._at])
+        async with _asking(f"where {self._at.topic} begins"):
+            return int((await self._consumer.beginning_offsets([self._at]))[self._at])
 
     async def end(self) -> int:
         """The offset after the last committed record."""
-        return int((await self._consumer.end_offsets([self._at]))[self._at])
+        async with _asking(f"where {self._at.topic} ends"):
+            return int((await self._consumer.end_offsets([self._at]))[self._at])
 
     async def since(self, timestamp_ms: int) -> int:
         """The first offset with a timestamp from then on; the first of all where the broker cannot tell."""
-        with contextlib.suppress(KafkaError):
-            found = (await self._consumer.offsets_for_times({self._at: timestamp_ms}))[self._at]
-            return await self.end() if found is None else int(found.offset)
-        return await self.begin()
+        async with _asking(f"the place in {self._at.topic}"):
+            with contextlib.suppress(KafkaError):
+                found = (await self._consumer.offsets_for_times({self._at: timestamp_ms}))[self._at]
+                return await self.end() if found is None else int(found.offset)
+            return await self.begin()
 
     async def position(self) -> int:
-        return int(await self._consumer.position(self._at))
+        async with _asking(f"the place in {self._at.topic}"):
+            return int(await self._consumer.position(self._at))
 
     def end_seen(self) -> int | None:
         """The partition's end as the last fetch saw it."""
@@ -208,10 +263,8 @@ class Reader:
 
     async def fetch(self, most: int, timeout_ms: int) -> list[Inbound]:
         """The next records, none after `timeout_ms`; raises Unavailable."""
-        try:
+        async with _asking(f"cannot read {self._at.topic}"):
             batches = await self._consumer.getmany(self._at, timeout_ms=timeout_ms, max_records=most)
-        except KafkaError as error:
-            raise Unavailable(f"cannot read {self._at.topic}: {type(error).__name__}") from error
         records = list(batches.get(self._at, ()))
         return self._without_gap(records, self._gaps) if self._gaps and records else records
 
@@ -272,10 +325,8 @@ class Sender:
         """Disconnect; an open transaction is aborted by the successor or by its timeout."""
         producer, self._producer = self._producer, None
         if producer is not None:
-            with contextlib.suppress(KafkaError, asyncio.TimeoutError):
-                await asyncio.wait_for(producer.stop(), timeout=5)
-            # A producer that failed raises from stop() before it closes its connections.
-            await producer.client.close()
+            await _end(producer)
+            await _abandon(producer)
 
     @property
     def _started(self) -> AIOKafkaProducer:
@@ -317,12 +368,8 @@ class Sender:
 
     async def send(self, packed: "Packed") -> None:
         """Produce, and wait until the brokers have all of it; raises Unavailable or Fenced."""
-        try:
+        async with _asking("cannot produce"):
             await self._send(packed)
-        except (ProducerFenced, InvalidProducerEpoch) as error:
-            raise Fenced(f"{self._id} was fenced") from error
-        except KafkaError as error:
-            raise Unavailable(f"cannot produce: {type(error).__name__}") from error
 
     async def _send(self, packed: "Packed") -> None:
         prefix = self._settings.topic_prefix
@@ -332,9 +379,9 @@ class Sender:
                 raise failure
 
     async def _send_stream(self, topic: str, partition: int, batches: list[Any]) -> None:
-        """One partition's batches, in their order."""
+        """One partition's batches, in their order. aiokafka fails on a batch under way that is cancelled."""
         for batch in batches:
-            await (await self._started.send_batch(batch, topic, partition=partition))
+            await asyncio.shield(await self._started.send_batch(batch, topic, partition=partition))
 
     async def transact(
         self, packed: "Packed", membership: "Membership", partition: int, offset: int, metadata: str
@@ -346,15 +393,11 @@ class Sender:
         """
         at = TopicPartition(membership.topic, partition)
         producer = self._started
-        try:
+        async with _asking(f"transaction of {self._id}"):
             await producer.begin_transaction()
             await self._send(packed)
             await producer.send_offsets_to_transaction({at: OffsetAndMetadata(offset, metadata)}, membership.group)
             await producer.commit_transaction()
-        except (ProducerFenced, InvalidProducerEpoch) as error:
-            raise Fenced(f"{self._id} was fenced") from error
-        except (KafkaError, OSError) as error:
-            raise Unavailable(f"transaction of {self._id} failed: {type(error).__name__}") from error
 
 
 Packed = dict[tuple[str, int], list[Any]]
@@ -415,7 +458,7 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
     async def stop(self) -> None:
         """Leave the group."""
         if self._consumer is not None:
-            await self._consumer.stop()
+            await _end(self._consumer)
 
     async def alive(self) -> None:
         """Tell aiokafka that this member works: it leaves a group whose consumer is not asked for records."""
@@ -436,22 +479,16 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
     async def committed(self, partition: int) -> Committed:
         """The group's offset in a partition, with its metadata; raises Unavailable."""
         at = TopicPartition(self.topic, partition)
-        try:
+        async with _asking(f"cannot read offsets of {self.group}"):
             found = await self._consumer._coordinator.fetch_committed_offsets([at])
-        except (KafkaError, OSError) as error:
-            raise Unavailable(f"cannot read offsets of {self.group}: {type(error).__name__}") from error
         entry = found.get(at)
         return Committed(None, "") if entry is None or entry.offset < 0 else Committed(entry.offset, entry.metadata)
 
     async def commit(self, partition: int, offset: int, metadata: str) -> None:
         """Commit outside a transaction; raises Fenced when the partition is no longer ours, else Unavailable."""
         at = TopicPartition(self.topic, partition)
-        try:
+        async with _asking(f"cannot commit partition {partition} of {self.group}"):
             await self._consumer.commit({at: OffsetAndMetadata(offset, metadata)})
-        except (CommitFailedError, IllegalGenerationError, UnknownMemberIdError, RebalanceInProgressError) as error:
-            raise Fenced(f"{self.group} does not own partition {partition}") from error
-        except (KafkaError, OSError) as error:
-            raise Unavailable(f"cannot commit offsets of {self.group}: {type(error).__name__}") from error
 
 
 class View:
@@ -490,17 +527,21 @@ class View:
 
     async def stop(self) -> None:
         if self._consumer is not None:
-            await self._consumer.stop()
+            await _end(self._consumer)
 
 
 async def partitions(client: Any, settings: Settings, topic: str) -> int:
-    """The number of a topic's partitions; raises BadSetup when the topic does not exist."""
+    """The number of a topic's partitions; raises BadSetup when the topic does not exist, Unavailable."""
     name = settings.topic_prefix + topic
     try:
-        found = await asyncio.wait_for(client._wait_on_metadata(name), timeout=5)
-    except (TimeoutError, KafkaError):
+        async with asyncio.timeout(5):
+            return len(await client._wait_on_metadata(name))
+    except (TimeoutError, KafkaError) as error:
+        async with _asking(f"topic {name}"):
+            answered = await client.force_metadata_update()
+        if not answered:
+            raise Unavailable(f"no broker tells of topic {name}") from error
         raise BadSetup(f"topic {name} does not exist: run `doorman topics create`") from None
-    return len(found)
 
 
 class Admin:

@@ -137,7 +137,9 @@ class Lane:
         while True:
             self._tick()
             records = await self._fetch()
-            await self._free.wait()
+            if not self._free.is_set():
+                self._shell.health.forget(self._name)
+                await self._free.wait()
             if records:
                 self._idle.clear()
                 try:
@@ -152,7 +154,6 @@ class Lane:
         """Finish the batch under way and take no other until `resume`."""
         self._free.clear()
         await self._idle.wait()
-        self._shell.health.forget(self._name)
 
     def resume(self) -> None:
         self._free.set()
@@ -170,11 +171,11 @@ class Lane:
     async def _start(self) -> None:
         self._tick()
         await self._retry(self._sender.start)
-        await self._sender.learn((*self._plan.writes, self._plan.topic))
+        await self._retry(lambda: self._sender.learn((*self._plan.writes, self._plan.topic)))
         await self._retry(self._reader.start)
         self._work = self._plan.open(self._partition, self._sender)
-        begin = await self._reader.begin()
-        committed = await self._membership.committed(self._partition)
+        begin = await self._retry(self._reader.begin)
+        committed = await self._retry(lambda: self._membership.committed(self._partition))
         self.position = max(begin, committed.offset or 0)
         self._work.resume(committed.metadata, self._sender.count(self._plan.topic))
         if self._plan.rebuilds and self.position > begin:
@@ -190,11 +191,10 @@ class Lane:
         reader = Reader(self._settings, self._plan.recalls, self._partition)
         try:
             await self._retry(reader.start)
-            end = await reader.end()
-            reader.seek(await reader.since(since_ms))
-            while await reader.position() < end:
-                self._tick()
-                records = await reader.fetch(RECALL_RECORDS, FETCH_WAIT_MS)
+            end = await self._retry(reader.end)
+            reader.seek(await self._retry(lambda: reader.since(since_ms)))
+            while await self._retry(reader.position) < end:
+                records = await self._retry(lambda: reader.fetch(RECALL_RECORDS, FETCH_WAIT_MS))
                 await self._shell.in_thread(self._work.recall, records)
         finally:
             await reader.stop()
@@ -203,8 +203,7 @@ class Lane:
     async def _rebuild(self, begin: int, end: int) -> None:
         """Replay what was decided before, without emitting."""
         self._reader.seek(begin)
-        while await self._reader.position() < end:
-            self._tick()
+        while await self._retry(self._reader.position) < end:
             records = [record for record in await self._fetch() or () if record.offset < end]
             if records:
                 await self._shell.in_thread(self._work.replay, records)
@@ -253,6 +252,7 @@ class Lane:
             await self._sender.transact(packed, self._membership, self._partition, offset, metadata)
         else:
             await self._sender.send(packed)
+            self._tick()
             await self._membership.commit(self._partition, offset, metadata)
 
     async def _happened(self, offset: int) -> bool:
@@ -261,7 +261,7 @@ class Lane:
         if self._partition not in self._membership.owned():
             raise Fenced(f"{self._name} went to another process")
         await self._sender.start()
-        await self._sender.learn(self._plan.writes)
+        self._tick()
         committed = (await self._membership.committed(self._partition)).offset
         if committed is not None and committed not in (self.position, offset):
             raise Fenced(f"{self._name} was moved on by another process")

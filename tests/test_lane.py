@@ -208,6 +208,30 @@ async def test_a_broker_that_dies_under_load_costs_nothing() -> None:
             assert await copier.stop() == 0
 
 
+async def test_a_broker_that_stays_away_is_no_stall_and_costs_nothing(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr("services.kafka.ANSWER_SECONDS", 1.0)
+    monkeypatch.setattr("services.kafka.CONNECT_SECONDS", 1.0)
+    monkeypatch.setattr("services.kafka.STOP_SECONDS", 0.5)
+    monkeypatch.setattr("services.observe.STALL_SECONDS", 4.0)
+    with brokers.kafka() as broker:
+        async with topics(broker, DOORMAN_BATCH="20", DOORMAN_PAUSE_MS="1") as settings:
+            copier = Copier(settings)
+            await copier.start()
+            await produce(settings, range(4000))
+            await until(lambda: sum(work.seen for work in copier.works) > 400)
+            await asyncio.to_thread(broker.kill)
+            for _ in range(100):
+                await asyncio.sleep(0.1)
+                assert copier.service.health.stalled() == []
+            assert {record.getMessage() for record in caplog.records} >= {"batch_failed", "unavailable"}
+            await asyncio.to_thread(broker.start)
+            await produce(settings, range(4000, 5000))
+            assert await copied(settings, 5000) == Counter(range(5000))
+            assert await copier.stop() == 0
+
+
 async def test_a_service_without_topics_says_what_to_do(kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("services.lane.START_SECONDS", 0.0)
     settings = environment.load(

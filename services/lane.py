@@ -31,6 +31,7 @@ FETCH_WAIT_MS = 500
 RETRY_SECONDS = 0.5
 RECALL_RECORDS = 500
 HOLD_SECONDS = REBALANCE_MS / 1000 / 2
+LEAVE_SECONDS = 10.0
 
 T = TypeVar("T")
 
@@ -373,22 +374,23 @@ class Service:
 
     async def _leave(self, helpers: list[asyncio.Task[None]]) -> None:
         """Finish the batches, commit, leave the group."""
-        await self._revoked(set(self._lanes))
-        for partition in list(self._tasks):
-            await self._drop(partition)
+        await self._hold(LEAVE_SECONDS)
+        await asyncio.gather(*(self._drop(partition) for partition in list(self._tasks)))
         for helper in helpers:
             helper.cancel()
         await asyncio.gather(*helpers, return_exceptions=True)
-        for view in self._plan.views:
-            await view.stop()
-        await self._membership.stop()
+        await asyncio.gather(*(view.stop() for view in self._plan.views), self._membership.stop())
         self._pool.shutdown(wait=False)
 
     async def _revoked(self, partitions: set[int]) -> None:
-        """Before a rebalance: every lane finishes its batch, or is thrown away when it cannot in time."""
+        """Before a rebalance."""
+        await self._hold(HOLD_SECONDS)
+
+    async def _hold(self, seconds: float) -> None:
+        """Every lane finishes its batch, or is thrown away when it cannot in time."""
         holds = {partition: asyncio.create_task(lane.hold()) for partition, lane in self._lanes.items()}
         if holds:
-            await asyncio.wait(holds.values(), timeout=HOLD_SECONDS)
+            await asyncio.wait(holds.values(), timeout=seconds)
         for partition, hold in holds.items():
             if not hold.done():
                 hold.cancel()

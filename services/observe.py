@@ -1,6 +1,7 @@
 """A process seen from outside: /metrics, /healthz, /readyz, and logs as JSON lines without message text."""
 
 import asyncio
+import errno
 import gc
 import logging
 import sys
@@ -14,7 +15,7 @@ from prometheus_client import REGISTRY
 from prometheus_client.exposition import choose_encoder
 
 from services import codec
-from services.errors import DoormanError
+from services.errors import BadSetup, DoormanError
 from services.settings import Settings, address
 
 PORTS = {"ingest": 9101, "classify": 9102, "action": 9103, "campaigns": 9104, "casebook": 9105}
@@ -152,18 +153,25 @@ def _answer(faults: list[str]) -> web.Response:
 
 
 async def serve(service: str, settings: Settings, app: web.Application) -> tuple[web.AppRunner, str]:
-    """Serve `app`; returns its runner, to be cleaned up, and "host:port". A taken default port falls to a free one."""
+    """Serve `app`; returns its runner, to be cleaned up, and "host:port". A taken port falls to a free one.
+
+    Raises BadSetup.
+    """
     host, given = address(settings.http)
     port = PORTS.get(service, 0) if given is None else given
     runner = web.AppRunner(app, access_log=None)
     await runner.setup()
     try:
-        site = web.TCPSite(runner, host, port)
-        await site.start()
-    except OSError:
-        site = web.TCPSite(runner, host, 0)
-        await site.start()
-        event(log, "port_taken", logging.WARNING, port=port)
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            if error.errno != errno.EADDRINUSE:
+                raise
+            await web.TCPSite(runner, host, 0).start()
+            event(log, "port_taken", logging.WARNING, port=port)
+    except OSError as error:
+        await runner.cleanup()
+        raise BadSetup(f"DOORMAN_HTTP: cannot serve on {host}:{port} ({error.strerror})") from None
     host, port = runner.addresses[0][:2]
     return runner, f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 

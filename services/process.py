@@ -2,17 +2,21 @@
 
 import asyncio
 import logging
+import os
 import signal
+import threading
 from collections.abc import Callable, Coroutine
 from typing import Any, Protocol
 
-from services.errors import BadSetup, Unavailable
+from services.errors import BadSetup, DoormanError, Unavailable
 from services.kafka import is_told
 from services.observe import event, rest_collector, start_logging
 from services.settings import Settings, load
 
 # Waiting for a broker or for topics that are still being made at start; after that, refuse.
 START_SECONDS = 60.0
+# What is left when a service has cleaned up is aiokafka's and Faust's: while brokers are away it may never end.
+END_SECONDS = 3.0
 
 log = logging.getLogger(__name__)
 
@@ -29,20 +33,44 @@ def launch(
     build: Callable[[Settings], Service],
     loop: Callable[[Coroutine[Any, Any, int]], int] = asyncio.run,
 ) -> int:
-    """Run a service in a loop of its own; returns the exit status, 2 when the setup is wrong."""
+    """Run a service, as a process's last act; returns the exit status, 2 when the setup is wrong."""
     start_logging(service)
     rest_collector()
     try:
         settings = load()
+    except BadSetup as error:
+        return _refused(error)
+    return loop(_run(build, settings))
 
-        async def main() -> int:
-            asyncio.get_running_loop().set_exception_handler(_unretrieved)
-            return await build(settings).run()
 
-        return loop(main())
+async def _run(build: Callable[[Settings], Service], settings: Settings) -> int:
+    asyncio.get_running_loop().set_exception_handler(_unretrieved)
+    status = 1
+    try:
+        status = await build(settings).run()
     except (BadSetup, Unavailable) as error:
-        event(log, "refused", logging.ERROR, why=str(error))
-        return 2 if isinstance(error, BadSetup) else 1
+        status = _refused(error)
+    except Exception:
+        log.exception("failed")
+    _end_within(END_SECONDS, status)
+    return status
+
+
+def _refused(error: DoormanError) -> int:
+    event(log, "refused", logging.ERROR, why=str(error))
+    return 2 if isinstance(error, BadSetup) else 1
+
+
+def _end_within(seconds: float, status: int) -> None:
+    """End the process with its status by then, whatever tasks and threads remain."""
+
+    def end() -> None:
+        logging.shutdown()
+        os._exit(status)
+
+    timer = threading.Timer(seconds, end)
+    timer.daemon = True
+    timer.start()
 
 
 def stop_on_signals(over: asyncio.Event) -> None:

@@ -38,6 +38,7 @@ REBALANCE_SECONDS = 6.0
 STOP_SECONDS = 20.0
 # A Faust app that crashed may wait for ever for a thread of its own that has ended.
 CRASH_SECONDS = 3.0
+CANCEL_SECONDS = 3.0
 
 log = logging.getLogger(__name__)
 
@@ -59,6 +60,10 @@ class _CommittedThread(AIOKafkaConsumerThread):
             self.consumer.in_transaction = False
         client._fetch_max_wait_ms = self.fetch_wait_ms
         return client
+
+    async def on_thread_stop(self) -> None:
+        with contextlib.suppress(asyncio.CancelledError):  # aiokafka's own, while the brokers are away
+            await super().on_thread_stop()
 
 
 class _CommittedConsumer(Consumer):
@@ -344,6 +349,7 @@ class StatePlane:
         try:
             await self.sender.send(self.sender.pack(outputs))
         except Unavailable:
+            self._tick()
             with contextlib.suppress(Unavailable, BadSetup):
                 await self._reconnect()
             raise
@@ -361,9 +367,11 @@ async def _stop(app: faust.App, seconds: float) -> None:
 
 
 async def _cancel(*tasks: asyncio.Task[Any]) -> None:
+    """Cancel, and wait; but not for Faust's, some of which go on while the brokers are away."""
     for task in tasks:
         task.cancel()
-    await asyncio.gather(*tasks, return_exceptions=True)
+    if tasks:
+        await asyncio.wait(tasks, timeout=CANCEL_SECONDS)
 
 
 def _security(settings: Settings) -> dict[str, Any]:

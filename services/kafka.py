@@ -473,6 +473,11 @@ class Membership(ConsumerRebalanceListener):  # type: ignore[misc]
         self._consumer.pause(*assigned)
         await self._assign({at.partition for at in assigned})
 
+    @property
+    def connected(self) -> bool:
+        """Whether the group's broker is known and answers."""
+        return self._consumer is not None and self._consumer._coordinator.coordinator_id is not None
+
     def owned(self) -> set[int]:
         """The partitions that are ours now."""
         return {at.partition for at in self._consumer.assignment()}

@@ -148,8 +148,6 @@ class Lane:
                 finally:
                     self._idle.set()
                 await asyncio.sleep(self._shell.pause_seconds)
-            elif records is not None:
-                self._lag.set(0)
 
     async def hold(self) -> None:
         """Finish the batch under way and take no other until `resume`."""
@@ -212,7 +210,10 @@ class Lane:
     async def _fetch(self) -> list[Inbound] | None:
         """The next records; None where they could not be asked for."""
         try:
-            return await self._reader.fetch(self._settings.batch, FETCH_WAIT_MS)
+            records = await self._reader.fetch(self._settings.batch, FETCH_WAIT_MS)
+            # With nothing to read the reader has passed the markers of transactions, which nobody waits for.
+            self._show_lag(records[0].offset if records else await self._reader.position())
+            return records
         except Unavailable as error:
             event(log, "fetch_failed", logging.WARNING, why=str(error), partition=self._partition)
             await asyncio.sleep(RETRY_SECONDS)
@@ -238,15 +239,16 @@ class Lane:
         while True:
             try:
                 await self._commit(packed, offset, metadata)
-                self.position = offset
-                return
+                break
             except Unavailable as error:
+                self.ready = False
                 event(log, "batch_failed", logging.WARNING, why=str(error), partition=self._partition)
             if await self._retry(lambda: self._happened(offset)):
-                self.position = offset
-                return
+                break
             metrics.LANE_FAILURES.labels(self._plan.service, "sent_again").inc()
             packed = await self._shell.in_thread(self._sender.pack, outputs)
+        self.position = offset
+        self.ready = True
 
     async def _commit(self, packed: Packed, offset: int, metadata: str) -> None:
         if self._exactly_once:
@@ -281,10 +283,13 @@ class Lane:
     def _count(self, records: list[Inbound], outputs: list[Output]) -> None:
         self._count_records.inc(len(records))
         self._last.set(records[-1].timestamp / 1000)
+        self._show_lag(self.position)
+        self._shell.count(outputs)
+
+    def _show_lag(self, position: int) -> None:
         end = self._reader.end_seen()
         if end is not None:
-            self._lag.set(max(end - self.position, 0))
-        self._shell.count(outputs)
+            self._lag.set(max(end - position, 0))
 
 
 class Service:
@@ -331,7 +336,8 @@ class Service:
 
     def _missing(self) -> list[str]:
         lanes = [f"lane {partition}" for partition, lane in self._lanes.items() if not lane.ready]
-        return [*([] if self._joined else ["assignment"]), *lanes, *self._plan.waiting_for()]
+        broker = [] if self._membership.connected else ["broker"]
+        return [*broker, *([] if self._joined else ["assignment"]), *lanes, *self._plan.waiting_for()]
 
     def _helper(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

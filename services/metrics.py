@@ -14,6 +14,7 @@ from prometheus_client import Counter, Gauge, Histogram, Info
 _LATENCY = (0.01, 0.025, 0.05, 0.1, 0.12, 0.15, 0.22, 0.5, 1.0, 2.0, 5.0, 15.0, 60.0, 300.0)
 _DURATION = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0)
 
+READY = Gauge("doorman_ready", "1 while the service does its work, as /readyz says.")
 LANES = Gauge("doorman_lanes_assigned", "Partitions that this process works on.", ["service"])
 LANE_RECORDS = Counter("doorman_lane_records_total", "Records taken in, by lanes and agents.", ["service"])
 LANE_OUTPUTS = Counter("doorman_lane_outputs_total", "Records produced by the lanes.", ["service", "topic"])

@@ -16,6 +16,7 @@ from prometheus_client.exposition import choose_encoder
 
 from services import codec
 from services.errors import BadSetup, DoormanError
+from services.metrics import READY
 from services.settings import Settings, address
 
 PORTS = {"ingest": 9101, "classify": 9102, "action": 9103, "campaigns": 9104, "casebook": 9105}
@@ -143,6 +144,7 @@ def application(health: Health) -> web.Application:
     async def readyz(_: web.Request) -> web.Response:
         return _answer(health.ready())
 
+    READY.set_function(lambda: not health.ready())
     app = web.Application(client_max_size=MAX_BODY_BYTES)
     app.add_routes([web.get("/metrics", metrics), web.get("/healthz", healthz), web.get("/readyz", readyz)])
     return app

@@ -33,6 +33,8 @@ from services.topics import DEAD_LETTER
 TAKE = 500
 WITHIN_SECONDS = 0.1
 RETRY_SECONDS = 0.5
+# What is away is tried again within this, and then says so again.
+AWAY_SECONDS = 30.0
 # How long the members of a group have to join anew. Nothing of ours delays them; Tansu lets the first wait for half.
 REBALANCE_SECONDS = 6.0
 STOP_SECONDS = 20.0
@@ -152,6 +154,7 @@ class StatePlane:
         self._sending = asyncio.Lock()
         self._over = asyncio.Event()
         self._failed = False
+        self._away: dict[str, float] = {}  # what was found to be away, and when
 
     def agent(self, topic: str, handle: Handle, within_seconds: float = WITHIN_SECONDS) -> None:
         """Give every record of a topic to `handle`, in batches, and again those that a crash left unfinished.
@@ -218,7 +221,9 @@ class StatePlane:
             await asyncio.wait_for(self._over.wait(), seconds)
 
     def _missing(self) -> list[str]:
-        return [] if self._prepared.is_set() else ["assignment"]
+        since = time.monotonic() - AWAY_SECONDS
+        self._away = {why: seen for why, seen in self._away.items() if seen > since}
+        return [*([] if self._prepared.is_set() else ["assignment"]), *self._away]
 
     async def _beside(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run work of the background; one that fails takes the process with it: whoever started us starts us again."""
@@ -227,8 +232,7 @@ class StatePlane:
                 await work()
                 return
             except Unavailable as error:
-                event(log, "unavailable", logging.WARNING, why=str(error))
-                await asyncio.sleep(RETRY_SECONDS)
+                await self._wait_for(error)
             except Exception:
                 log.exception("background work failed")
                 self._failed = True
@@ -324,6 +328,7 @@ class StatePlane:
     async def _wait_for(self, error: Unavailable) -> None:
         """Something is away: that is no stall of ours."""
         event(log, "unavailable", logging.WARNING, why=str(error))
+        self._away[str(error)] = time.monotonic()
         self._tick()
         await asyncio.sleep(RETRY_SECONDS)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from itertools import count
 
 import pytest
+from prometheus_client import REGISTRY
 
 from services import settings as environment
 from services.cli import brokers
@@ -225,11 +226,35 @@ async def test_a_broker_that_stays_away_is_no_stall_and_costs_nothing(
             for _ in range(100):
                 await asyncio.sleep(0.1)
                 assert copier.service.health.stalled() == []
+            assert {"broker", "lane 0"} <= set(copier.service.health.ready())
             assert {record.getMessage() for record in caplog.records} >= {"batch_failed", "unavailable"}
             await asyncio.to_thread(broker.start)
             await produce(settings, range(4000, 5000))
             assert await copied(settings, 5000) == Counter(range(5000))
+            await until(lambda: copier.service.health.ready() == [])
             assert await copier.stop() == 0
+
+
+def lag(partition: int) -> float | None:
+    return REGISTRY.get_sample_value("doorman_lane_lag_records", {"service": "copier", "partition": str(partition)})
+
+
+async def test_lag_is_what_waits_markers_left_out(kafka: Broker) -> None:
+    async with topics(kafka) as settings:
+        copier = Copier(settings)
+        await copier.start()
+        writer = Sender(settings, "platform")
+        await writer.start()
+        await writer.learn([EVENTS])
+        outputs = [Output(topic=EVENTS, key=None, value=b"1", timestamp_ms=1, partition=0)] * 5
+        await writer._started.begin_transaction()
+        await writer.send(writer.pack(outputs))
+        await until(lambda: lag(0) == 5)
+        await writer._started.commit_transaction()
+        await until(lambda: lag(0) == 0)
+        assert await copied(settings, 5) == Counter({1: 5})
+        await writer.stop()
+        await copier.stop()
 
 
 async def test_a_service_without_topics_says_what_to_do(kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -142,6 +142,7 @@ async def test_what_needs_something_that_is_away_waits_and_is_no_stall(
     kafka: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(stateplane, "RETRY_SECONDS", 0.05)
+    monkeypatch.setattr(stateplane, "AWAY_SECONDS", 1.0)
     monkeypatch.setattr("services.observe.STALL_SECONDS", 0.5)
     away = [True]
 
@@ -156,9 +157,10 @@ async def test_what_needs_something_that_is_away_waits_and_is_no_stall(
             await put(settings, b"1", b"2")
             await asyncio.sleep(1.5)
             assert (noted.values, noted.plane.health.stalled()) == ([], [])
+            assert noted.plane.health.ready() == ["the database is away"]
             away.clear()
             away.append(False)
-            await until(lambda: len(noted.values) == 2)
+            await until(lambda: len(noted.values) == 2 and noted.plane.health.ready() == [])
         assert await letters(settings) == []
 
 

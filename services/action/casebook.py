@@ -83,6 +83,7 @@ class Casebook:
         while True:
             waiting = await self._in_thread(self.cases.claim, PUBLISH_BATCH)
             if waiting:
+                metrics.OUTBOX.set(await self._in_thread(self.cases.waiting))
                 await self.plane.publish([output for _, output in waiting])
                 await self._in_thread(self.cases.published, [number for number, _ in waiting])
                 continue

@@ -206,10 +206,11 @@ class Scorer:
         manifest = _manifest(folder)
         first, kinds = _graphs(folder, manifest)
         scorer = cls(first, kinds, manifest.version, manifest.explain_from)
-        faults = scorer._faults(manifest.golden)
-        if manifest.second:
-            scorer._second = _second(folder, manifest.second)
-            faults += scorer._second.faults()
+        scorer._second = _second(folder, manifest.second) if manifest.second else None
+        try:
+            faults = scorer._faults(manifest.golden) + (scorer._second.faults() if scorer._second else [])
+        except Exception as error:  # a graph with other inputs or shapes: onnxruntime's own kinds, and numpy's
+            raise BadSetup(f"model {folder}: a graph is not what its name says ({type(error).__name__})") from error
         if faults:
             raise BadSetup(f"model {folder}: {'; '.join(faults)}")
         return scorer

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Callable
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -195,6 +196,26 @@ def test_every_fault_is_named_at_once(folder: Path) -> None:
 def test_a_missing_file_is_refused_by_name(folder: Path, name: str) -> None:
     (folder / name).unlink()
     with pytest.raises(BadSetup, match=name):
+        Scorer.load(folder)
+
+
+def _swapped(folder: Path, manifest: dict[str, Any]) -> None:
+    graphs = [(folder / name).read_bytes() for name in ("kinds.onnx", "first.onnx")]
+    (folder / "first.onnx").write_bytes(graphs[0])
+    (folder / "kinds.onnx").write_bytes(graphs[1])
+    manifest["sha256"] = sha256(b"".join(graphs)).hexdigest()
+
+
+def _second_of_another_shape(folder: Path, manifest: dict[str, Any]) -> None:
+    graph = (folder / "kinds.onnx").read_bytes()
+    (folder / "second.onnx").write_bytes(graph)
+    manifest["second"]["sha256"] = sha256(graph + (folder / "tokenizer.json").read_bytes()).hexdigest()
+
+
+@pytest.mark.parametrize("change", [_swapped, _second_of_another_shape])
+def test_a_graph_in_anothers_place_is_refused(folder: Path, change: Callable[[Path, dict[str, Any]], None]) -> None:
+    _changed(folder, lambda manifest: change(folder, manifest))
+    with pytest.raises(BadSetup, match=f"{folder}: a graph is not what its name says"):
         Scorer.load(folder)
 
 

@@ -17,13 +17,14 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from jsonschema import Draft202012Validator
 from referencing import Registry, Resource
-from sqlalchemy import MetaData, create_engine, event, select
+from sqlalchemy import MetaData, create_engine, event, insert, select
+from sqlalchemy.exc import IntegrityError
 
 from services import codec
 from services.action.cases import Cases, CaseState, Filter, Outcome
 from services.action.cases.database import MIGRATIONS
 from services.action.cases.desk import row
-from services.action.cases.tables import Table
+from services.action.cases.tables import Table, TurnRow
 from services.action.policy import Policy, parse
 from services.action.reviews import review_output
 from services.action.stage import act, decide
@@ -32,7 +33,7 @@ from services.classify.campaign_window import LiveCampaigns
 from services.classify.fingerprint import prints
 from services.classify.stage import State, classify
 from services.cli import review as command_line
-from services.errors import BadSetup
+from services.errors import BadSetup, Unavailable
 from services.kafka import partition_of
 from services.records import (
     AuditEntry,
@@ -607,6 +608,18 @@ def test_a_database_of_a_later_version_is_refused(url: str) -> None:
     engine.dispose()
     with pytest.raises(BadSetup, match="9999"):
         Cases(url, locate)
+
+
+def test_what_a_database_does_not_take_is_no_outage(cases: Cases) -> None:
+    with pytest.raises(IntegrityError):
+        cases._database.transact(lambda session: session.execute(insert(TurnRow).values(name="work")))
+
+
+def test_a_database_that_is_away_is_told_in_its_drivers_words_without_the_password() -> None:
+    with pytest.raises(Unavailable, match=r"OperationalError .*refused") as told:
+        Cases("postgresql+psycopg://ana:secret@127.0.0.1:1/none", locate)
+    assert "secret" not in str(told.value)
+    assert "\n" not in str(told.value)
 
 
 def test_the_migrations_make_the_tables_that_the_code_has(url: str) -> None:

@@ -1,7 +1,7 @@
 """One database of casebook: how a connection begins, how copies take turns, and the migrations.
 
-SQLite (WAL) for one copy, PostgreSQL for more: what is of one dialect stands here. What fails in the database is
-Unavailable, and is told without parameters: they hold text.
+SQLite (WAL) for one copy, PostgreSQL for more: what is of one dialect stands here. A database that fails is
+Unavailable, and that is told without parameters: they hold text. What it does not take from us is raised as it is.
 """
 
 from collections.abc import Callable
@@ -13,7 +13,7 @@ from alembic.config import Config
 from alembic.util import CommandError
 from sqlalchemy import create_engine, event, func, inspect, select
 from sqlalchemy.engine import URL, Connection, Engine, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, NoSuchModuleError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, IntegrityError, NoSuchModuleError, OperationalError
 from sqlalchemy.orm import Session
 
 from services.action.cases.tables import TurnRow
@@ -82,7 +82,7 @@ class Database:
                     return work(session)
             except DBAPIError as error:
                 if attempt == ATTEMPTS - 1:
-                    raise _unavailable(error) from None
+                    raise self._failure(error) from None
         raise AssertionError("unreachable")
 
     def take_turn(self, name: str) -> bool:
@@ -96,7 +96,7 @@ class Database:
             taken = session.scalar(mine) is not None
         except DBAPIError as error:
             session.close()
-            raise _unavailable(error) from None
+            raise self._failure(error) from None
         if taken:
             self._turn = session
         else:
@@ -114,7 +114,7 @@ class Database:
                 work(session)
                 session.commit()
         except DBAPIError as error:
-            raise _unavailable(error) from None
+            raise self._failure(error) from None
 
     def drop_turn(self) -> None:
         """End a turn that came to nothing."""
@@ -125,9 +125,16 @@ class Database:
             except DBAPIError:
                 session.invalidate()
 
-
-def _unavailable(error: DBAPIError) -> Unavailable:
-    return Unavailable(f"casebook's database: {type(error.orig).__name__}")
+    def _failure(self, error: DBAPIError) -> Exception:
+        """What the caller gets: the error itself where what was to be written is at fault, else Unavailable."""
+        if isinstance(error, (DataError, IntegrityError)):
+            return error
+        kind = type(error.orig).__name__
+        if isinstance(error, OperationalError):
+            told = str(error.orig).strip().partition("\n")[0].replace(self.engine.url.password or "\0", "***")
+        else:
+            told = str(getattr(error.orig, "sqlstate", None) or "")
+        return Unavailable(f"casebook's database: {kind} {told}".rstrip())
 
 
 def _engine(url: str) -> Engine:

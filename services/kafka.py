@@ -38,9 +38,12 @@ from aiokafka.errors import (
 from murmurhash2 import murmurhash2
 
 from services.errors import BadSetup, DoormanError, Unavailable
+from services.observe import event
 from services.records import Inbound, Output
 from services.settings import Delivery, Settings
 from services.topics import EVENTS, TOPICS, Topic
+
+log = logging.getLogger(__name__)
 
 C = TypeVar("C", AIOKafkaConsumer, AIOKafkaProducer, AIOKafkaAdminClient)
 
@@ -509,21 +512,32 @@ class View:
 
     async def start(self) -> None:
         """Connect and read all that is there."""
-        self._consumer = await connect(_consumer(self._settings), f"view of {self._topic}")
-        count = await partitions(self._consumer._client, self._settings, self._name)
-        all_of_it = [TopicPartition(self._topic, number) for number in range(count)]
-        self._consumer.assign(all_of_it)
-        ends = await self._consumer.end_offsets(all_of_it)
-        await self._consumer.seek_to_beginning(*all_of_it)
-        while any([await self._consumer.position(at) < ends[at] for at in all_of_it]):
+        consumer = await connect(_consumer(self._settings), f"view of {self._topic}")
+        try:
+            async with _asking(f"view of {self._topic}"):
+                count = await partitions(consumer._client, self._settings, self._name)
+                all_of_it = [TopicPartition(self._topic, number) for number in range(count)]
+                consumer.assign(all_of_it)
+                ends = await consumer.end_offsets(all_of_it)
+                await consumer.seek_to_beginning(*all_of_it)
+        except BaseException:
+            await _end(consumer)
+            raise
+        self._consumer = consumer
+        while any([await consumer.position(at) < ends[at] for at in all_of_it]):
             await self._take(100)
 
     async def follow(self) -> None:
         """Apply what comes, for ever."""
+        failing = False
         while True:
             try:
                 await self._take(1000)
-            except KafkaError:
+                failing = False
+            except KafkaError as error:
+                if not failing:
+                    event(log, "view_failed", logging.WARNING, topic=self._topic, why=type(error).__name__)
+                failing = True
                 await asyncio.sleep(0.5)
 
     async def _take(self, timeout_ms: int) -> None:

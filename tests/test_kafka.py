@@ -8,9 +8,10 @@ import pytest
 
 from services import settings as environment
 from services.cli.brokers import Broker
-from services.kafka import GAP_SECONDS, Admin, Gaps, Reader, Sender
+from services.errors import BadSetup
+from services.kafka import GAP_SECONDS, Admin, Gaps, Reader, Sender, View
 from services.records import Output
-from services.topics import MESSAGES, TOPICS
+from services.topics import MESSAGES, STANDING, TOPICS
 
 _prefixes = (f"reader{number}-" for number in count())
 
@@ -51,6 +52,16 @@ def test_gaps_far_behind_the_end_are_passed_without_a_wait() -> None:
     for now in (100.0, 101.0):
         gaps.before(at(0), 1000, now)  # type: ignore[arg-type]
     assert taken(gaps, 1, 5, 9, 700, end=1000, now=101.1) == [1, 5, 9, 700]
+
+
+@pytest.mark.kafka
+async def test_a_view_of_a_topic_that_is_not_there_leaves_nothing_running(kafka: Broker) -> None:
+    configured = environment.load({"DOORMAN_KAFKA": kafka.bootstrap, "DOORMAN_TOPIC_PREFIX": "absent-"})
+    before = asyncio.all_tasks()
+    with pytest.raises(BadSetup, match="doorman topics create"):
+        await View(configured, STANDING, print).start()
+    await asyncio.sleep(0)
+    assert asyncio.all_tasks() == before
 
 
 @pytest.mark.kafka

@@ -14,6 +14,7 @@ from services.action.budget import Budget
 from services.action.policy_file import PolicyFile
 from services.action.stage import SERVICE, Batch, act
 from services.action.standings import Standings
+from services.errors import BadSetup
 from services.kafka import Sender, View
 from services.lane import Plan, Service, Work, tolerant
 from services.observe import event
@@ -111,15 +112,27 @@ def _add(metric: Metric, labels: Iterable[tuple[str, ...]]) -> None:
         metric.labels(*named).inc(number)
 
 
+def _policies(settings: Settings) -> list[PolicyFile]:
+    """The policy and, if there is one, that asked beside it; raises BadSetup with the faults of both."""
+    found, faults = [], []
+    for path, info in ((settings.policy, metrics.POLICY), (settings.shadow_policy, metrics.SHADOW_POLICY)):
+        try:
+            found += [PolicyFile(path, info)] if path else []
+        except BadSetup as refused:
+            faults.append(str(refused))
+    if faults:
+        raise BadSetup("\n".join(faults))
+    return found
+
+
 def service(settings: Settings) -> Service:
     """Action, wired."""
-    file, standings, confirmed, switch = PolicyFile(settings.policy), Standings(), Confirmed(), Switch(settings.mode)
-    rival = PolicyFile(settings.shadow_policy, metrics.SHADOW_POLICY) if settings.shadow_policy else None
+    policies, standings, confirmed, switch = _policies(settings), Standings(), Confirmed(), Switch(settings.mode)
     metrics.SHADOW_MODE.set(switch.is_shadow())
 
     def open_lane(partition: int, sender: Sender) -> Action:
         budget = Budget(lane=partition, is_confirmed=confirmed.holds)
-        return Action(file, standings, switch, budget, rival)
+        return Action(policies[0], standings, switch, budget, *policies[1:])
 
     plan = Plan(
         SERVICE,
@@ -131,7 +144,7 @@ def service(settings: Settings) -> Service:
             View(settings, CAMPAIGNS, tolerant(SERVICE, "campaign", confirmed.apply)),
             View(settings, CONTROL, tolerant(SERVICE, "control", switch.apply)),
         ),
-        background=tuple(watched.watch for watched in (file, rival) if watched),
+        background=tuple(file.watch for file in policies),
     )
     return Service(plan, settings)
 

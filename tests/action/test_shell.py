@@ -6,11 +6,13 @@ from pathlib import Path
 import pytest
 
 from services import codec, metrics
-from services.action.__main__ import Confirmed, Switch
+from services.action.__main__ import Confirmed, Switch, service
 from services.action.policy_file import PolicyFile
 from services.action.stage import SERVICE
+from services.errors import BadSetup
 from services.lane import tolerant
 from services.records import VERSION, Campaign, Control, Mode, campaign_review_key
+from services.settings import Settings
 from tests.builders import NOON_MS, Record
 
 
@@ -54,6 +56,15 @@ def campaign(**parts: bool) -> bytes:
         **parts,
     )
     return codec.encode(told)
+
+
+def test_a_wrong_policy_and_a_wrong_one_beside_it_are_refused_together(tmp_path: Path) -> None:
+    paths = {name: tmp_path / f"{name}.toml" for name in ("policy", "shadow_policy")}
+    for path in paths.values():
+        path.write_text("[default]\nthreshold = 5\n")
+    with pytest.raises(BadSetup) as refused:
+        service(Settings.model_validate(paths))
+    assert all(f"{path}:2: default.threshold" in str(refused.value) for path in paths.values())
 
 
 def test_a_campaign_is_confirmed_by_its_tenant_s_review_until_that_ends() -> None:

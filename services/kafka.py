@@ -217,6 +217,19 @@ def _unheard(logger: str) -> Iterator[None]:
         logging.getLogger(logger).removeFilter(nothing)
 
 
+@dataclass(frozen=True, slots=True)
+class _Emptied:
+    """A record that is there and cannot be read."""
+
+    topic: str
+    partition: int
+    offset: int
+    timestamp: int
+    key: bytes | None = None
+    value: bytes | None = b""
+    headers: Sequence[tuple[str, bytes]] = ()
+
+
 class Reader:
     """Reads one partition, outside any group, committed records only."""
 
@@ -268,9 +281,32 @@ class Reader:
     async def fetch(self, most: int, timeout_ms: int) -> list[Inbound]:
         """The next records, none after `timeout_ms`; raises Unavailable."""
         async with _asking(f"cannot read {self._at.topic}"):
-            batches = await self._consumer.getmany(self._at, timeout_ms=timeout_ms, max_records=most)
-        records = list(batches.get(self._at, ()))
+            try:
+                records = await self._take(most, timeout_ms)
+            except UnicodeDecodeError:
+                records = await self._take_around(most)
         return self._without_gap(records, self._gaps) if self._gaps and records else records
+
+    async def _take(self, most: int, timeout_ms: int) -> list[Inbound]:
+        batches = await self._consumer.getmany(self._at, timeout_ms=timeout_ms, max_records=most)
+        return list(batches.get(self._at, ()))
+
+    async def _take_around(self, most: int) -> list[Inbound]:
+        """The records up to one with a header name that is not UTF-8, and that one, emptied: aiokafka fails on it.
+
+        So is what follows it in its producer's batch, which aiokafka reads from the start every time.
+        """
+        self.seek(await self.position())
+        records: list[Inbound] = []
+        try:
+            while len(records) < most:
+                records += await self._take(1, REQUEST_MS)
+        except UnicodeDecodeError:
+            offset = self._consumer._fetcher._records[self._at]._partition_records.next_fetch_offset
+            event(log, "header_unreadable", logging.ERROR, **self._at._asdict(), offset=offset)
+            self.seek(offset + 1)
+            records.append(_Emptied(self._at.topic, self._at.partition, offset, int(time.time() * 1000)))
+        return records
 
     def _without_gap(self, records: list[Inbound], gaps: Gaps) -> list[Inbound]:
         """The records up to a gap that may close; from there on they are fetched again."""

@@ -3,14 +3,17 @@
 import asyncio
 from dataclasses import dataclass
 from itertools import count
+from typing import Any
 
 import pytest
+from aiokafka import AIOKafkaProducer
+from aiokafka.record.util import calc_crc32c
 
 from services import settings as environment
 from services.cli.brokers import Broker
 from services.errors import BadSetup
 from services.kafka import GAP_SECONDS, Admin, Gaps, Reader, Sender, View
-from services.records import Output
+from services.records import Inbound, Output
 from services.topics import MESSAGES, STANDING, TOPICS
 
 _prefixes = (f"reader{number}-" for number in count())
@@ -62,6 +65,51 @@ async def test_a_view_of_a_topic_that_is_not_there_leaves_nothing_running(kafka:
         await View(configured, STANDING, print).start()
     await asyncio.sleep(0)
     assert asyncio.all_tasks() == before
+
+
+@pytest.mark.kafka
+async def test_a_header_that_cannot_be_read_costs_the_rest_of_its_batch_and_no_more(
+    kafka: Broker, caplog: pytest.LogCaptureFixture
+) -> None:
+    configured = environment.load(
+        {"DOORMAN_KAFKA": kafka.bootstrap, "DOORMAN_TOPIC_PREFIX": next(_prefixes), "DOORMAN_PARTITIONS": "1"}
+    )
+    async with Admin(configured) as admin:
+        await admin.create([TOPICS[MESSAGES]])
+    topic = configured.topic_prefix + MESSAGES
+    producer, reader = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all"), Reader(configured, MESSAGES, 0)
+    await producer.start()
+    for names in (["fine", "name", "after"], ["fine"], ["name"], ["fine"]):
+        batch = producer.create_batch()
+        for name in names:
+            batch.append(key=b"k", value=name.encode(), timestamp=1, headers=[(name, b"")])
+        _spoil(batch, b"\x08name")
+        await (await producer.send_batch(batch, topic, partition=0))
+    await producer.stop()
+    await reader.start()
+    reader.seek(0)
+    found: list[Inbound] = []
+    async with asyncio.timeout(30):
+        while len(found) < 6:
+            found += await reader.fetch(100, 100)
+    await reader.stop()
+    assert [(record.offset, record.value) for record in found] == [
+        (0, b"fine"),
+        (1, b""),
+        (2, b""),
+        (3, b"fine"),
+        (4, b""),
+        (5, b"fine"),
+    ]
+    told = [record.__dict__["fields"] for record in caplog.records if record.getMessage() == "header_unreadable"]
+    assert told == [{"topic": topic, "partition": 0, "offset": offset} for offset in (1, 2, 4)]
+
+
+def _spoil(batch: Any, header: bytes) -> None:
+    """Make a header's name (its length before it) no UTF-8, and the batch whole again: its CRC follows byte 21."""
+    data = bytearray(batch._build().replace(header, header[:1] + b"\xff" * (len(header) - 1)))
+    data[17:21] = calc_crc32c(data[21:]).to_bytes(4, "big")
+    batch._buffer = bytes(data)
 
 
 @pytest.mark.kafka

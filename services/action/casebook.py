@@ -76,20 +76,25 @@ class Casebook:
         for state, number in came_to.items():
             metrics.CASES.labels(state.value).inc(number)
         if has_said:
+            await self._show_outbox()
             self._news.set()
+
+    async def _show_outbox(self) -> int:
+        number = await self._in_thread(self.cases.waiting)
+        metrics.OUTBOX.set(number)
+        return number
 
     async def _publish(self) -> None:
         """Publish what waits, as soon as there is something; after a crash, what waited then."""
         while True:
             waiting = await self._in_thread(self.cases.claim, PUBLISH_BATCH)
             if waiting:
-                metrics.OUTBOX.set(await self._in_thread(self.cases.waiting))
+                await self._show_outbox()
                 await self.plane.publish([output for _, output in waiting])
                 await self._in_thread(self.cases.published, [number for number, _ in waiting])
                 continue
             self._news.clear()
-            number = await self._in_thread(self.cases.waiting)
-            metrics.OUTBOX.set(number)
+            number = await self._show_outbox()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._news.wait(), TURN_SECONDS if number else POLL_SECONDS)
 

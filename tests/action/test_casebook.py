@@ -10,8 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import REGISTRY
 
 from services import codec
+from services import settings as environment
 from services.action import casebook
 from services.action.cases import Cases, CaseState, Filter
 from services.action.reviews import review_output
@@ -33,7 +35,8 @@ from services.records import (
     scoped,
 )
 from services.settings import environment_with
-from services.topics import AUDIT, DEAD_LETTER, DECISIONS, LABELS, MESSAGES, QUARANTINE, REVIEWS, STANDING
+from services.stateplane import Taken
+from services.topics import AUDIT, DEAD_LETTER, DECISIONS, LABELS, MESSAGES, QUARANTINE, REVIEWS, STANDING, TOPICS
 from tests.action.test_cases import evidence
 from tests.builders import NOON_MS
 from tests.plane import PARTITIONS, Plane, plane, until
@@ -157,6 +160,27 @@ async def test_an_aborted_transaction_opens_no_case(kafka: Broker, tmp_path: Pat
         book = cases(started)
         assert [book.case(held(n).decision.decision_id) for n in range(20)] == [None] * 20
         book.close()
+
+
+async def test_what_waits_to_be_published_is_shown_while_it_grows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    book = casebook.Casebook(environment.load({"DOORMAN_STATE": str(tmp_path)}))
+    book.plane.sender._partitions = dict.fromkeys(TOPICS, PARTITIONS)
+
+    async def publish(_: object) -> None:
+        await asyncio.Event().wait()
+
+    monkeypatch.setattr(book.plane, "publish", publish)
+    publishing = asyncio.create_task(book._publish())
+    shown = []
+    for number in range(2):
+        for handle, output in ((book._open, quarantined(held(number))[0]), (book._review, release(number))):
+            await handle([Taken(output.topic, 0, number, NOW_MS, output.key, output.value, ())])
+        shown.append(REGISTRY.get_sample_value("doorman_outbox_records"))
+    publishing.cancel()
+    book._close()
+    assert shown == [5, 10]
 
 
 KILLED = """

@@ -19,12 +19,13 @@ from services.classify.memory import Memory
 from services.classify.scorer import ModelFolder
 from services.classify.stage import Scorer, State, TextScore, is_new, observe, one, score_texts
 from services.cli.flips import Flips, beside, in_file
-from services.errors import BadRecord, BadSetup
+from services.errors import BadRecord, BadSetup, Fault
 from services.ingest.adapters import unwrap
 from services.ingest.event import message, unreadable
 from services.kafka import partition_of
 from services.records import Decision, Message, Mode, Standing, scoped
 from services.settings import Settings
+from services.topics import MAX_EVENT_BYTES
 
 HELP = "run events from files through the stages, and print their decisions"
 BATCH = 256
@@ -246,20 +247,27 @@ def _messages(names: Sequence[str], lines: Lines) -> Iterator[Message]:
 
 def _line(name: str, number: int, line: bytes, lines: Lines) -> Iterator[Message]:
     try:
-        events = [event for _, event in unwrap(FileRecord(line), line)]
+        if len(line) > MAX_EVENT_BYTES:
+            raise BadRecord(Fault.TOO_LARGE)
+        for _, event in unwrap(FileRecord(line), line):
+            if isinstance(event, BadRecord):
+                lines.refuse(name, number, event)
+            else:
+                yield from _event(name, number, event, lines)
     except BadRecord as bad:
         lines.refuse(name, number, bad)
-        return
-    for event in events:
-        received_ms = 0
-        try:
-            received_ms = _received_ms(event)
-            yield message(event, received_ms, event.pop("backfill", False) is True)
-        except BadRecord as bad:
-            lines.refuse(name, number, bad)
-            kept = unreadable(event, received_ms)
-            if kept is not None:
-                yield kept
+
+
+def _event(name: str, number: int, event: dict[str, Any], lines: Lines) -> Iterator[Message]:
+    received_ms = 0
+    try:
+        received_ms = _received_ms(event)
+        yield message(event, received_ms, event.pop("backfill", False) is True)
+    except BadRecord as bad:
+        lines.refuse(name, number, bad)
+        kept = unreadable(event, received_ms)
+        if kept is not None:
+            yield kept
 
 
 def _received_ms(event: dict[str, Any]) -> int:

@@ -63,7 +63,9 @@ def _texts(line: bytes) -> list[str]:
     return [_checked(document)]
 
 
-def _checked(event: Mapping[str, Any]) -> str:
+def _checked(event: Mapping[str, Any] | BadRecord) -> str:
+    if isinstance(event, BadRecord):
+        raise event
     text = event.get("text")
     if text is None:
         raise BadRecord(Fault.MISSING_FIELD, "text")

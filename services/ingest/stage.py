@@ -58,6 +58,9 @@ def _take(
     try:
         for form, event in unwrap(record, _value(record)):
             read += 1
+            if isinstance(event, BadRecord):
+                fault = fault or event.fault
+                continue
             try:
                 taken = message(event, record.timestamp, backfill)
             except BadRecord as bad:

@@ -139,9 +139,18 @@ def deep(levels: int) -> list[Any]:
     return inner
 
 
+def found(record: Record) -> list[dict[str, Any]]:
+    """The events in a record; raises the first that cannot be read."""
+    events = []
+    for _, event in unwrap(record, record.value or b""):
+        if isinstance(event, BadRecord):
+            raise event
+        events.append(event)
+    return events
+
+
 def taken(document: dict[str, Any]) -> list[Message]:
-    record = Record(codec.dumps(document), timestamp=NOON_MS)
-    return [message(event, NOON_MS) for _, event in unwrap(record, record.value or b"")]
+    return [message(event, NOON_MS) for event in found(Record(codec.dumps(document), timestamp=NOON_MS))]
 
 
 @pytest.mark.parametrize(
@@ -762,7 +771,7 @@ def test_a_batch_without_headers_is_known_by_its_envelopes() -> None:
         {"specversion": "1.0", "id": name, "type": "dm", "source": "h", "data": x_dm(id=name)} for name in "ab"
     ]
     record = Record(codec.dumps(envelopes))
-    assert [event["event_id"] for _, event in unwrap(record, record.value or b"")] == ["a", "b"]
+    assert [event["event_id"] for event in found(record)] == ["a", "b"]
 
 
 def test_a_native_event_that_leaves_its_name_to_the_envelope_is_no_platforms() -> None:

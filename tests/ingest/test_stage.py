@@ -133,6 +133,17 @@ def test_a_bad_event_of_a_batch_spoils_none_of_its_neighbours() -> None:
     assert batch.verdicts == [Fault.MISSING_FIELD], "and is dead-lettered once, with them"
 
 
+def test_a_broken_event_of_a_room_shields_none_of_its_neighbours() -> None:
+    def said(event_id: str, body: object) -> dict[str, object]:
+        content = {"msgtype": "m.text", "body": body}
+        about = {"type": "m.room.message", "room_id": "!r:x", "sender": "@ana:x", "origin_server_ts": NOON_MS}
+        return {**about, "event_id": event_id, "content": content}
+
+    batch = run(Record(codec.dumps({"events": [said("$1", "one"), said("$2", 5), said("$3", "three")]})))
+    assert [(taken.event_id, taken.text) for taken in messages(batch)] == [("$1", "one"), ("$3", "three")]
+    assert batch.verdicts == [Fault.WRONG_TYPE]
+
+
 def test_the_recipient_s_lane_hears_who_wrote() -> None:
     batch = run(event_record(sender_id="u-1", recipient_id="u-2"), partitions=64)
     (told,) = [output for output in batch.outputs if dict(output.headers).get("doorman-type") == b"contacts"]

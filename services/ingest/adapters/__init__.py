@@ -2,7 +2,7 @@
 
 A platform's module says which documents are its own (`claims`) and what direct messages they hold (`events`): several,
 or none, where a payload tells of something else. It reads what it needs and checks its types; what it yields is
-checked as any native event is.
+checked as any native event is. A part that cannot be read may be told in its place, and spoils none of the others.
 """
 
 from collections.abc import Iterator, Mapping
@@ -10,6 +10,7 @@ from enum import StrEnum
 from typing import Any
 
 from services import codec
+from services.errors import BadRecord
 from services.ingest.adapters import bluesky, cloudevents, discord, mastodon, matrix, slack, telegram, x
 from services.records import Inbound
 
@@ -29,6 +30,9 @@ class Form(StrEnum):
     MATRIX = "matrix"
 
 
+# An event, or why a part of the record is none.
+Found = tuple[Form, dict[str, Any] | BadRecord]
+
 _PLATFORMS = (
     (Form.X, x),
     (Form.MASTODON, mastodon),
@@ -40,7 +44,7 @@ _PLATFORMS = (
 )
 
 
-def unwrap(record: Inbound, value: bytes) -> Iterator[tuple[Form, dict[str, Any]]]:
+def unwrap(record: Inbound, value: bytes) -> Iterator[Found]:
     """The native events in a record's value, in their order, maybe none; raises BadRecord."""
     headers = dict(record.headers) if record.headers else {}
     if "ce_specversion" in headers:
@@ -52,7 +56,7 @@ def unwrap(record: Inbound, value: bytes) -> Iterator[tuple[Form, dict[str, Any]
         yield from native(codec.loads_object(value), headers)
 
 
-def native(document: dict[str, Any], headers: Mapping[str, bytes] = {}) -> Iterator[tuple[Form, dict[str, Any]]]:
+def native(document: dict[str, Any], headers: Mapping[str, bytes] = {}) -> Iterator[Found]:
     """The native events in a document that is not in binary mode; raises BadRecord."""
     if cloudevents.is_envelope(headers, document):
         yield from _events(Form.CLOUDEVENTS, *cloudevents.from_envelope(document))
@@ -60,9 +64,7 @@ def native(document: dict[str, Any], headers: Mapping[str, bytes] = {}) -> Itera
         yield from _events(Form.NATIVE, document)
 
 
-def _events(
-    form: Form, document: dict[str, Any], attributes: Mapping[str, Any] = {}
-) -> Iterator[tuple[Form, dict[str, Any]]]:
+def _events(form: Form, document: dict[str, Any], attributes: Mapping[str, Any] = {}) -> Iterator[Found]:
     """The events of the platform that claims the document; else a native event, completed from its envelope's."""
     if not _is_native(document):
         for platform, adapter in _PLATFORMS:

@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from services import codec
+from services.errors import BadRecord
 from services.ingest.adapters.markup import text_of
 
 _KINDS = ("m.room.message", "m.room.encrypted", "m.sticker")
@@ -77,11 +78,14 @@ def claims(document: Mapping[str, Any]) -> bool:
     )
 
 
-def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The messages of a payload; raises BadRecord."""
+def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any] | BadRecord]:
+    """The messages of a payload; raises BadRecord. Anybody in a room may send a broken one: it is told in its place."""
     for found, room in _room_events(document):
         if isinstance(found, dict) and found.get("type") in _KINDS and not _is_redacted(found):
-            yield _event(codec.convert(found, RoomEvent), room)
+            try:
+                yield _event(codec.convert(found, RoomEvent), room)
+            except BadRecord as bad:
+                yield bad
 
 
 def _is_redacted(found: Mapping[str, Any]) -> bool:

@@ -12,6 +12,7 @@ from typing import Any
 import msgspec
 
 from services import codec
+from services.errors import BadRecord
 
 _MESSAGES = ("message", "edited_message", "business_message", "edited_business_message")
 # What people send. All that has none of these tells of something else: a pin, a payment, a new title.
@@ -100,15 +101,22 @@ def claims(document: Mapping[str, Any]) -> bool:
     return "update_id" in document or ("ok" in document and isinstance(document.get("result"), list))
 
 
-def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The direct messages of a payload; raises BadRecord."""
+def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any] | BadRecord]:
+    """The direct messages of a payload; one that cannot be read is told in its place."""
     for update in document.get("result", [document]):
         for kind in _MESSAGES:
             if isinstance(update, dict) and update.get(kind) is not None:
-                message = codec.convert(update[kind], TelegramMessage)
-                direct = message.chat.type == "private" or message.chat.is_direct_messages
-                if direct and message.sender is not None and not _CONTENT.isdisjoint(update[kind]):
-                    yield _event(message, message.sender)
+                try:
+                    yield from _message(update[kind])
+                except BadRecord as bad:
+                    yield bad
+
+
+def _message(found: Any) -> Iterator[dict[str, Any]]:
+    message = codec.convert(found, TelegramMessage)
+    direct = message.chat.type == "private" or message.chat.is_direct_messages
+    if direct and message.sender is not None and not _CONTENT.isdisjoint(found):
+        yield _event(message, message.sender)
 
 
 def _event(message: TelegramMessage, sender: User) -> dict[str, Any]:

@@ -103,8 +103,9 @@ def _put(
     batch.outputs.append(_output(record, taken, sender, home))
     # Where nobody is named, each lane may be that of a member.
     members = {locate((scope + name).encode()) for name in taken.recipients} or range(partitions)
-    for partition in {*members} - {home}:
-        contacts[partition].append(Contact(scope + taken.conversation_id, sender, taken.event_ms))
+    for partition in members:
+        if partition != home:
+            contacts[partition].append(Contact(scope + taken.conversation_id, sender, taken.event_ms))
 
 
 def _output(record: Inbound, taken: Message, sender: str, home: int) -> Output:

@@ -79,5 +79,6 @@ def _events(form: Form, document: dict[str, Any], attributes: Mapping[str, Any] 
 def _is_native(document: Mapping[str, Any]) -> bool:
     """Whether a document is a native event, whatever else it holds. An envelope's id may stand in for its own; of the
     platforms' events only X's have a `sender_id` too."""
-    unnamed = "text" in document and "dm_conversation_id" not in document
-    return "sender_id" in document and ("event_id" in document or unnamed)
+    return "sender_id" in document and (
+        "event_id" in document or ("text" in document and "dm_conversation_id" not in document)
+    )

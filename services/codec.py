@@ -70,7 +70,7 @@ def _path(error: msgspec.ValidationError) -> str:
 def loads(value: bytes | str) -> Any:
     """Any JSON; raises BadRecord with NOT_JSON. NaN, lone surrogates and deep nesting are not JSON here. A byte order
     mark before it is passed over."""
-    if isinstance(value, bytes) and value.startswith(codecs.BOM_UTF8):
+    if isinstance(value, bytes):
         value = value.removeprefix(codecs.BOM_UTF8)
     try:
         document = orjson.loads(value)

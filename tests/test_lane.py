@@ -195,18 +195,25 @@ async def test_a_zombie_is_fenced_and_starts_anew(kafka: Broker) -> None:
         await copier.stop()
 
 
-async def test_a_broker_that_dies_under_load_costs_nothing() -> None:
+@contextlib.asynccontextmanager
+async def under_load() -> AsyncIterator[tuple[Broker, Settings, Copier]]:
+    """A broker of its own, and a copier amidst its first 4,000 records."""
     with brokers.kafka() as broker:
         async with topics(broker, DOORMAN_BATCH="20", DOORMAN_PAUSE_MS="1") as settings:
             copier = Copier(settings)
             await copier.start()
             await produce(settings, range(4000))
             await until(lambda: sum(work.seen for work in copier.works) > 400)
-            await asyncio.to_thread(broker.restart)
-            await produce(settings, range(4000, 5000))
-            assert await copied(settings, 5000) == Counter(range(5000))
-            assert len(copier.works) == PARTITIONS, "a failed transaction is sent again, the lane stays"
-            assert await copier.stop() == 0
+            yield broker, settings, copier
+
+
+async def test_a_broker_that_dies_under_load_costs_nothing() -> None:
+    async with under_load() as (broker, settings, copier):
+        await asyncio.to_thread(broker.restart)
+        await produce(settings, range(4000, 5000))
+        assert await copied(settings, 5000) == Counter(range(5000))
+        assert len(copier.works) == PARTITIONS, "a failed transaction is sent again, the lane stays"
+        assert await copier.stop() == 0
 
 
 async def test_a_broker_that_stays_away_is_no_stall_and_costs_nothing(
@@ -216,23 +223,18 @@ async def test_a_broker_that_stays_away_is_no_stall_and_costs_nothing(
     monkeypatch.setattr("services.kafka.CONNECT_SECONDS", 1.0)
     monkeypatch.setattr("services.kafka.STOP_SECONDS", 0.5)
     monkeypatch.setattr("services.observe.STALL_SECONDS", 4.0)
-    with brokers.kafka() as broker:
-        async with topics(broker, DOORMAN_BATCH="20", DOORMAN_PAUSE_MS="1") as settings:
-            copier = Copier(settings)
-            await copier.start()
-            await produce(settings, range(4000))
-            await until(lambda: sum(work.seen for work in copier.works) > 400)
-            await asyncio.to_thread(broker.kill)
-            for _ in range(100):
-                await asyncio.sleep(0.1)
-                assert copier.service.health.stalled() == []
-            assert {"broker", "lane 0"} <= set(copier.service.health.ready())
-            assert {record.getMessage() for record in caplog.records} >= {"batch_failed", "unavailable"}
-            await asyncio.to_thread(broker.start)
-            await produce(settings, range(4000, 5000))
-            assert await copied(settings, 5000) == Counter(range(5000))
-            await until(lambda: copier.service.health.ready() == [])
-            assert await copier.stop() == 0
+    async with under_load() as (broker, settings, copier):
+        await asyncio.to_thread(broker.kill)
+        for _ in range(100):
+            await asyncio.sleep(0.1)
+            assert copier.service.health.stalled() == []
+        assert {"broker", "lane 0"} <= set(copier.service.health.ready())
+        assert {record.getMessage() for record in caplog.records} >= {"batch_failed", "unavailable"}
+        await asyncio.to_thread(broker.start)
+        await produce(settings, range(4000, 5000))
+        assert await copied(settings, 5000) == Counter(range(5000))
+        await until(lambda: copier.service.health.ready() == [])
+        assert await copier.stop() == 0
 
 
 def lag(partition: int) -> float | None:

@@ -27,7 +27,7 @@ from services.process import START_SECONDS, stop_on_signals
 from services.records import Inbound, Output
 from services.settings import Delivery, Settings
 
-FETCH_WAIT_MS = 500
+POLL_MS = 500
 RETRY_SECONDS = 0.5
 RECALL_RECORDS = 500
 HOLD_SECONDS = REBALANCE_MS / 1000 / 2
@@ -193,7 +193,7 @@ class Lane:
             end = await self._retry(reader.end)
             reader.seek(await self._retry(lambda: reader.since(since_ms)))
             while await self._retry(reader.position) < end:
-                records = await self._retry(lambda: reader.fetch(RECALL_RECORDS, FETCH_WAIT_MS))
+                records = await self._retry(lambda: reader.fetch(RECALL_RECORDS, POLL_MS))
                 await self._shell.in_thread(self._work.recall, records)
         finally:
             await reader.stop()
@@ -210,7 +210,7 @@ class Lane:
     async def _fetch(self) -> list[Inbound] | None:
         """The next records; None where they could not be asked for."""
         try:
-            records = await self._reader.fetch(self._settings.batch, FETCH_WAIT_MS)
+            records = await self._reader.fetch(self._settings.batch, POLL_MS)
             # With nothing to read the reader has passed the markers of transactions, which nobody waits for.
             self._show_lag(records[0].offset if records else await self._reader.position())
             return records

@@ -13,6 +13,7 @@ from services.cli import main
         (["replay", "events.jsonl", "--max-flips", "-1"], "at least 0"),
         (["demo", "--events", "0"], "at least 1"),
         (["demo", "--partitions", "0"], "at least 1"),
+        (["demo", "--rate", "0"], "more than 0"),
         (["bench", "latency", "--seconds", "0"], "at least 1"),
         (["bench", "latency", "--partitions", "2", "0"], "at least 1"),
     ],

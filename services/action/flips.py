@@ -8,7 +8,7 @@ from services.records import Decision, Mode, Verdict
 NONE = "none"
 
 
-class Outcome(StrEnum):
+class Effect(StrEnum):
     """What a decision does to its message. `shadowed`: it would have been quarantined, and passes."""
 
     ALLOW = "allow"
@@ -21,21 +21,21 @@ class Flip:
     """How two decisions differ. `reason`: what tells most where they do; `kind`: the text's strongest label."""
 
     tenant: str
-    before: Outcome
-    after: Outcome
+    before: Effect
+    after: Effect
     reason: str
     kind: str
 
 
-def outcome(decision: Decision) -> Outcome:
+def effect(decision: Decision) -> Effect:
     if decision.verdict is Verdict.ALLOW:
-        return Outcome.ALLOW
-    return Outcome.QUARANTINE if decision.mode is Mode.ENFORCE else Outcome.SHADOWED
+        return Effect.ALLOW
+    return Effect.QUARANTINE if decision.mode is Mode.ENFORCE else Effect.SHADOWED
 
 
 def flip(before: Decision, after: Decision) -> Flip | None:
-    """How the outcome of one event changes; None where it does not."""
-    then, now = outcome(before), outcome(after)
+    """How the effect on one event changes; None where it does not."""
+    then, now = effect(before), effect(after)
     if then is now:
         return None
     caught, passed = (before, after) if before.verdict is Verdict.QUARANTINE else (after, before)

@@ -18,8 +18,8 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
-from services.action.faults import Fault, fault_of, short
 from services.action.lines import Place, line_of, lines_of
+from services.action.mistakes import Mistake, mistake_of, short
 from services.errors import BadSetup
 from services.records import Bond, Degraded, Kind, Mode, ReasonCode
 
@@ -284,7 +284,7 @@ class Policy:
 
 
 def read(path: Path) -> Policy:
-    """Read and validate a policy file; raises BadSetup with every fault."""
+    """Read and validate a policy file; raises BadSetup with every mistake."""
     try:
         return parse(path.read_bytes(), str(path))
     except OSError as error:
@@ -292,7 +292,7 @@ def read(path: Path) -> Policy:
 
 
 def parse(content: bytes, name: str = "policy") -> Policy:
-    """A policy from TOML; raises BadSetup that names every fault by file, line, what is wrong and what to write."""
+    """A policy from TOML; raises BadSetup that names every mistake by file, line, what is wrong and what to write."""
     try:
         return _parsed(content, name)
     except RecursionError:
@@ -302,11 +302,11 @@ def parse(content: bytes, name: str = "policy") -> Policy:
 def _parsed(content: bytes, name: str) -> Policy:
     document, text = _loaded(content, name)
     valid: dict[Place, Tenant] = {}
-    faults = [*_misplaced(document), *_checked(document, valid)]
-    if faults:
+    mistakes = [*_misplaced(document), *_checked(document, valid)]
+    if mistakes:
         lines = lines_of(text)
-        told = sorted((line_of(fault.place, lines), str(fault)) for fault in faults)
-        raise BadSetup("\n".join(["policy is refused", *(f"  {name}:{line}: {fault}" for line, fault in told)]))
+        told = sorted((line_of(mistake.place, lines), str(mistake)) for mistake in mistakes)
+        raise BadSetup("\n".join(["policy is refused", *(f"  {name}:{line}: {mistake}" for line, mistake in told)]))
     default = valid.pop(_DEFAULT)
     tenants = {str(place[-1]): tenant for place, tenant in valid.items()}
     return Policy(version=sha256(content).hexdigest()[:12], default=default, tenants=tenants)
@@ -325,28 +325,28 @@ def _loaded(content: bytes, name: str) -> tuple[dict[str, Any], str]:
     raise BadSetup(f"policy is refused\n  {name}:{line}: {wrong}")
 
 
-def _misplaced(document: Mapping[str, Any]) -> Iterator[Fault]:
+def _misplaced(document: Mapping[str, Any]) -> Iterator[Mistake]:
     """What is wrong above the tenants' tables."""
     for table in document.keys() - {"default", "tenants"}:
-        yield Fault((table,), "is unknown here", "there are [default] and [tenants.NAME]")
+        yield Mistake((table,), "is unknown here", "there are [default] and [tenants.NAME]")
     if not isinstance(document.get("default"), dict):
-        yield Fault(_DEFAULT, "the table is missing", "write [default] on a line of its own")
+        yield Mistake(_DEFAULT, "the table is missing", "write [default] on a line of its own")
     if not isinstance(document.get("tenants", {}), dict):
-        yield Fault(("tenants",), "is no table", "write [tenants.NAME] on a line of its own")
+        yield Mistake(("tenants",), "is no table", "write [tenants.NAME] on a line of its own")
 
 
-def _checked(document: Mapping[str, Any], valid: dict[Place, Tenant]) -> Iterator[Fault]:
-    """The faults of every tenant's table; those without go into `valid`. What is inherited is told of once."""
+def _checked(document: Mapping[str, Any], valid: dict[Place, Tenant]) -> Iterator[Mistake]:
+    """The mistakes of every tenant's table; those without go into `valid`. What is inherited is told of once."""
     given = document.get("default")
     base = given if isinstance(given, dict) else {}
     inherited: set[tuple[Place, str]] = set()
     for place, own in [*([(_DEFAULT, base)] if base is given else []), *_own(document).items()]:
         if not isinstance(own, dict):
-            yield Fault(place, "is no table", f"write [{'.'.join(map(str, place))}] on a line of its own")
+            yield Mistake(place, "is no table", f"write [{'.'.join(map(str, place))}] on a line of its own")
             continue
         for error in _errors(place, _merged(base, own), valid):
             if (error["loc"], error["type"]) not in inherited or _is_given(error["loc"], own):
-                yield fault_of(place, error, Tenant, _PARTS)
+                yield mistake_of(place, error, Tenant, _PARTS)
             if place == _DEFAULT:
                 inherited.add((error["loc"], error["type"]))
 

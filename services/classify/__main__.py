@@ -64,7 +64,7 @@ class Model:
 
 
 @dataclass(slots=True)
-class Campaigns:
+class CampaignsView:
     """A full copy of `dm.campaigns`."""
 
     live: LiveCampaigns = field(default_factory=LiveCampaigns)
@@ -84,7 +84,7 @@ class Classify(Work):
 
     partition: int
     model: Model
-    campaigns: Campaigns
+    campaigns: CampaignsView
     locate: Locate
     max_bytes: int
     rival: Model | None = None
@@ -169,7 +169,7 @@ def _compare(scores: Sequence[Score], rival: Scorer) -> None:
 
 def service(settings: Settings) -> Service:
     """Classify, wired."""
-    model, campaigns = Model(ModelFolder(settings.model)), Campaigns()
+    model, campaigns = Model(ModelFolder(settings.model)), CampaignsView()
     rival = Model(ModelFolder(settings.shadow_model), metrics.SHADOW_MODEL) if settings.shadow_model else None
 
     def open_lane(partition: int, sender: Sender) -> Classify:

@@ -28,7 +28,7 @@ LONG = 4
 SKETCHED = 6
 ROWS = 4
 
-_ASIDE = re.compile(r"[/@#{}%.](?:(?<!\.)|(?<=\w\.)(?=\w))")  # in links, handles, tags, slots and shares, and in no word
+_ASIDE = re.compile(r"[/@#{}%.](?:(?<!\.)|(?<=\w\.)(?=\w))")  # in links, handles, tags, slots, shares; in no word
 _UNSPACED = "\u0e00-\u0eff\u3040-\u30ff\u3400-\u9fff"
 _WORD = re.compile(f"[{_UNSPACED}]{{1,2}}|[^\\W\\d_{_UNSPACED}]+")
 _ASCII_WORD = re.compile("[a-z]+")

@@ -38,7 +38,7 @@ TOLERANCE = 1e-4
 # Processors round the encoder's products in different orders.
 LOGIT_TOLERANCE = 0.1
 # Below this score no kind is asked for.
-MIN_LABEL = 0.05
+MIN_SCORE = 0.05
 MAX_SPANS = 5
 # Words of one span.
 _MAX_PHRASE = 8
@@ -239,7 +239,7 @@ class Scorer:
         self, texts: Sequence[str], grams: Grams, scores: NDArray[np.float64], firsts: NDArray[np.float64]
     ) -> list[TextScore]:
         """Scores with what explains those that tell: kinds and spans."""
-        telling = np.flatnonzero(scores >= MIN_LABEL)
+        telling = np.flatnonzero(scores >= MIN_SCORE)
         kinds = self._given_auto(grams.of(telling), len(telling)) * scores[telling, None]
         labels = {
             place: dict(zip(LABELS[1:], values, strict=True))

@@ -17,8 +17,9 @@ from rich.table import Table
 
 from services import codec, settings
 from services.cli import brokers
+from services.cli.arguments import above_none, at_least_one
 from services.cli.fleet import Fleet, environment
-from services.cli.simulate import at_least_one, until_now
+from services.cli.simulate import until_now
 from services.cli.wire import Wire, wire
 from services.records import Decision, Verdict
 
@@ -31,7 +32,7 @@ Event = dict[str, Any]
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--events", type=at_least_one, default=8000, metavar="N", help="events to send (8000)")
-    parser.add_argument("--rate", type=float, default=800.0, metavar="R", help="events a second (800)")
+    parser.add_argument("--rate", type=above_none, default=800.0, metavar="R", help="events a second (800)")
     parser.add_argument("--seed", type=int, default=7, metavar="S", help="seed of the simulation (7)")
     parser.add_argument("--partitions", type=at_least_one, default=2, metavar="P", help="partitions of each topic (2)")
     parser.add_argument(

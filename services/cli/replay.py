@@ -18,6 +18,7 @@ from services.classify.campaign_window import Campaigns, LiveCampaigns
 from services.classify.memory import Memory
 from services.classify.scorer import ModelFolder
 from services.classify.stage import Scorer, State, TextScore, is_new, observe, one, score_texts
+from services.cli.arguments import at_least_none, share
 from services.cli.flips import Flips, beside, in_file
 from services.errors import BadRecord, BadSetup, Fault
 from services.ingest.adapters import unwrap
@@ -36,7 +37,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--policy", type=Path, metavar="F", help="policy file (default: DOORMAN_POLICY)")
     parser.add_argument("--model", type=Path, metavar="DIR", help="model folder (default: DOORMAN_MODEL)")
     parser.add_argument(
-        "--text-score", type=_probability, metavar="P", help="give every text this score: behaviour alone decides"
+        "--text-score", type=share, metavar="P", help="give every text this score: behaviour alone decides"
     )
     parser.add_argument(
         "--partitions", type=_count, metavar="N", help="lanes that share a budget (default: DOORMAN_PARTITIONS)"
@@ -46,7 +47,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--diff-policy", type=Path, metavar="F", help="compare with what this policy decides")
     parser.add_argument("--diff-model", type=Path, metavar="DIR", help="compare with what this model decides")
     parser.add_argument(
-        "--max-flips", type=_at_least_none, default=0, metavar="N", help="when comparing: exit 1 past N flips (0)"
+        "--max-flips", type=at_least_none, default=0, metavar="N", help="when comparing: exit 1 past N flips (0)"
     )
 
 
@@ -54,20 +55,6 @@ def _count(value: str) -> int:
     number = int(value)
     if not 1 <= number <= 1024:
         raise argparse.ArgumentTypeError("must be from 1 to 1024")
-    return number
-
-
-def _at_least_none(value: str) -> int:
-    number = int(value)
-    if number < 0:
-        raise argparse.ArgumentTypeError("at least 0")
-    return number
-
-
-def _probability(value: str) -> float:
-    number = float(value)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError("must be between 0 and 1")
     return number
 
 

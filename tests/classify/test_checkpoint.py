@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from services import codec
-from services.classify.__main__ import Campaigns, Classify, Model
+from services.classify.__main__ import CampaignsView, Classify, Model
 from services.classify.checkpoint import PIECES, PIECES_A_SECOND, Reading, Writer
 from services.classify.memory import Memory
 from services.classify.scorer import ModelFolder
@@ -118,7 +118,7 @@ def test_what_was_seen_within_the_hour_is_known_after_a_restart(minutes: int) ->
 
 def test_a_restart_goes_on_with_the_second_looks_that_were_left() -> None:
     model = Model(ModelFolder(ROOT / "models" / "shipped"))
-    before, after = (Classify(0, model, Campaigns(), lambda *_: 0, 1_000_000) for _ in range(2))
+    before, after = (Classify(0, model, CampaignsView(), lambda *_: 0, 1_000_000) for _ in range(2))
     before.resume("", lanes=1)
     before.run([message_record()], NOON_MS)
     assert before.state.looks.spend()

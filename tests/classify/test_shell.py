@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services import metrics
-from services.classify.__main__ import Campaigns, Classify, Model
+from services.classify.__main__ import CampaignsView, Classify, Model
 from services.classify.scorer import MANIFEST, ModelFolder, Scorer
 from services.classify.text import Grams
 from services.records import Output
@@ -29,7 +29,7 @@ class Lower(Scorer):
 
 
 def run(rival: Model | None) -> list[Output]:
-    work = Classify(0, Model(ModelFolder(SHIPPED)), Campaigns(), lambda *_: 0, 1_000_000, rival)
+    work = Classify(0, Model(ModelFolder(SHIPPED)), CampaignsView(), lambda *_: 0, 1_000_000, rival)
     work.resume("", 1)
     return work.run(RECORDS, NOON_MS)
 

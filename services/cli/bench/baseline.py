@@ -15,11 +15,11 @@ from rich.console import Console
 
 from services import codec, settings
 from services.cli import brokers
+from services.cli.arguments import at_least_one
 from services.cli.bench import pipeline
 from services.cli.bench.pipeline import fill, report
 from services.cli.fleet import environment
 from services.cli.keeper import die_with_parent
-from services.cli.simulate import at_least_one
 from services.cli.wire import Decided, Wire, wire
 from services.settings import environment_with
 

@@ -16,6 +16,7 @@ from services import codec, settings
 from services.action import policy
 from services.classify.scorer import ModelFolder
 from services.classify.stage import Scorer
+from services.cli.arguments import at_least_one, share
 from services.cli.replay import Fixed, replay
 from services.cli.simulate import BOTS, BULK_LEGIT, simulate
 from services.ingest.event import message
@@ -30,10 +31,10 @@ MOST_PEOPLE, MOST_BULK = 0.002, 0.02
 
 def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seeds", type=int, nargs="+", default=[1001, 1002], metavar="S", help="seeds (1001 1002)")
-    parser.add_argument("--events", type=int, default=100_000, metavar="N", help="events of each seed (100000)")
+    parser.add_argument("--events", type=at_least_one, default=100_000, metavar="N", help="events of a seed (100000)")
     parser.add_argument("--policy", type=Path, metavar="F", help="policy file (default: DOORMAN_POLICY)")
     parser.add_argument("--model", type=Path, metavar="DIR", help="model folder (default: DOORMAN_MODEL)")
-    parser.add_argument("--text-score", type=float, metavar="P", help="give every text this score: behaviour alone")
+    parser.add_argument("--text-score", type=share, metavar="P", help="give every text this score: behaviour alone")
     parser.add_argument("--no-relation", action="store_true", help="events say nothing of who follows whom")
     parser.add_argument("--young", action="store_true", help="the memory begins with the traffic: a first day")
     parser.add_argument("--json", action="store_true", help="print one habit a line")

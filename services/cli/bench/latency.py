@@ -12,9 +12,10 @@ from rich.console import Console
 
 from services import settings
 from services.cli import brokers
+from services.cli.arguments import above_none, at_least_none, at_least_one
 from services.cli.bench.pipeline import report
 from services.cli.fleet import Fleet, environment
-from services.cli.simulate import at_least_one, until_now
+from services.cli.simulate import until_now
 from services.cli.wire import Wire, wire
 
 HELP = "time from event to decision at a steady rate, through Apache Kafka"
@@ -22,9 +23,9 @@ PATIENCE_SECONDS = 30.0
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--rate", type=float, default=1000.0, metavar="R", help="events a second (1000)")
+    parser.add_argument("--rate", type=above_none, default=1000.0, metavar="R", help="events a second (1000)")
     parser.add_argument("--seconds", type=at_least_one, default=60, metavar="S", help="measured seconds (60)")
-    parser.add_argument("--warm-up", type=int, default=10, metavar="S", help="seconds before that (10)")
+    parser.add_argument("--warm-up", type=at_least_none, default=10, metavar="S", help="seconds before that (10)")
     parser.add_argument(
         "--partitions",
         type=at_least_one,

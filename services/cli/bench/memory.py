@@ -11,6 +11,7 @@ from rich.table import Table
 
 from services import codec, settings
 from services.classify.stage import State, is_new, observe
+from services.cli.arguments import at_least_one
 from services.records import VERSION, Message, Relation
 from services.spans import DAY_MS
 
@@ -20,8 +21,8 @@ TEXTS = ("see you at noon then", "did the parcel come in the end?", "I have the 
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--senders", type=int, default=1_000_000, metavar="N", help="senders of a day (1000000)")
-    parser.add_argument("--messages", type=int, default=2, metavar="M", help="messages of each (2)")
+    parser.add_argument("--senders", type=at_least_one, default=1_000_000, metavar="N", help="of a day (1000000)")
+    parser.add_argument("--messages", type=at_least_one, default=2, metavar="M", help="messages of each (2)")
     parser.add_argument("--json", action="store_true", help="print the result as a line of JSON")
 
 

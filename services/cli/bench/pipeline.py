@@ -19,8 +19,9 @@ from rich.table import Table
 
 from services import codec, settings
 from services.cli import brokers
+from services.cli.arguments import at_least_one
 from services.cli.fleet import MODULES, Fleet, cpu_seconds, environment
-from services.cli.simulate import at_least_one, until_now
+from services.cli.simulate import until_now
 from services.cli.wire import Wire, wire
 from services.topics import DECISIONS, QUARANTINE, SIGHTINGS
 

@@ -20,6 +20,7 @@ from services import codec, settings
 from services.classify.checkpoint import PIECES, PIECES_A_SECOND, Mark, Writer
 from services.classify.stage import SERVICE, State, is_new, observe
 from services.cli import brokers
+from services.cli.arguments import at_least_one
 from services.cli.bench.memory import message
 from services.cli.bench.pipeline import report
 from services.cli.fleet import Fleet, environment
@@ -36,8 +37,8 @@ CHUNK = 2000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--senders", type=int, default=1_000_000, metavar="N", help="senders of the day (1000000)")
-    parser.add_argument("--rate", type=int, default=1000, metavar="R", help="messages a second (1000)")
+    parser.add_argument("--senders", type=at_least_one, default=1_000_000, metavar="N", help="of the day (1000000)")
+    parser.add_argument("--rate", type=at_least_one, default=1000, metavar="R", help="messages a second (1000)")
     parser.add_argument("--json", action="store_true", help="print the result as a line of JSON")
 
 

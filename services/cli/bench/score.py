@@ -16,6 +16,7 @@ from rich.table import Table
 from services import codec, settings
 from services.classify.scorer import Scorer
 from services.classify.text import features
+from services.cli.arguments import at_least_one
 from services.errors import BadSetup
 
 HELP = "read texts of the corpus with the first look, features included, on one core"
@@ -26,7 +27,7 @@ MEDIAN_CHARS = 120
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--messages", type=int, default=20_000, metavar="N", help="texts in a round (20000)")
+    parser.add_argument("--messages", type=at_least_one, default=20_000, metavar="N", help="texts in a round (20000)")
     parser.add_argument("--model", type=Path, metavar="DIR", help="model folder (default: DOORMAN_MODEL)")
     parser.add_argument("--json", action="store_true", help="print the result as a line of JSON")
 

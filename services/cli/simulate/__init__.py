@@ -23,6 +23,7 @@ from rich.console import Console
 from rich.progress import track
 
 from services import codec
+from services.cli.arguments import above_none, at_least_one, share
 from services.cli.simulate.accounts import Accounts
 from services.cli.simulate.bots import HABITS
 from services.cli.simulate.business import CLUB, DESK, ORGANISER
@@ -81,8 +82,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", type=int, required=True, metavar="S", help="the same seed, the same bytes")
     parser.add_argument("--start", metavar="RFC3339", help="event time of the start (2026-11-23T00:00:00Z)")
     parser.add_argument("--senders", type=at_least_one, metavar="N", help="accounts that write (N/2, at most 100,000)")
-    parser.add_argument("--hours", type=_hours, metavar="H", help="event time they take (24, more past 200,000 events)")
-    parser.add_argument("--bots", type=_share, default=0.03, metavar="SHARE", help="of the messages (0.03)")
+    parser.add_argument("--hours", type=above_none, metavar="H", help="event time (24, more past 200,000 events)")
+    parser.add_argument("--bots", type=share, default=0.03, metavar="SHARE", help="of the messages (0.03)")
     parser.add_argument("--tenant", default="default", help="of every event (default)")
     parser.add_argument("--platform", default="example", help="of every event (example)")
     parser.add_argument("--no-relation", dest="relation", action="store_false", help="tell nothing of who follows whom")
@@ -123,25 +124,3 @@ def _moment(value: str) -> int:
         return codec.epoch_ms(value, "start")
     except BadRecord:
         raise BadSetup(f"--start {value!r} is not RFC 3339, such as 2026-11-23T00:00:00Z") from None
-
-
-def at_least_one(value: str) -> int:
-    """An option's number of things."""
-    number = int(value)
-    if number < 1:
-        raise argparse.ArgumentTypeError("at least 1")
-    return number
-
-
-def _hours(value: str) -> float:
-    number = float(value)
-    if not number > 0:
-        raise argparse.ArgumentTypeError("more than 0")
-    return number
-
-
-def _share(value: str) -> float:
-    number = float(value)
-    if not 0 <= number <= 1:
-        raise argparse.ArgumentTypeError("from 0 to 1")
-    return number

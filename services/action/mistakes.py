@@ -1,6 +1,6 @@
 """What pydantic finds wrong, in words for the one who wrote the file: where, what, and what to write instead. Pure.
 
-A field's description says what to write there: it is the remedy of every fault found in it.
+A field's description says what to write there: it is the remedy of every mistake found in it.
 """
 
 import difflib
@@ -16,7 +16,7 @@ SHORT = 60
 
 
 @dataclass(frozen=True, slots=True)
-class Fault:
+class Mistake:
     """`place`: the keys that lead to it."""
 
     place: Place
@@ -27,10 +27,10 @@ class Fault:
         return f"{'.'.join(map(str, self.place))}: {self.wrong}; {self.remedy}"
 
 
-def fault_of(
+def mistake_of(
     table: Place, error: ErrorDetails, model: type[BaseModel], parts: Mapping[str | int, type[BaseModel]]
-) -> Fault:
-    """A fault of the table, which is a `model`; `parts` are the models behind some of its keys."""
+) -> Mistake:
+    """A mistake of the table, which is a `model`; `parts` are the models behind some of its keys."""
     place = tuple(step for step in error["loc"] if step != "[key]")
     remedy = ""
     for step in place:
@@ -39,7 +39,7 @@ def fault_of(
         model = parts.get(step, model)
     if error["type"] == "extra_forbidden":
         remedy = _suggested(str(place[-1]), list(model.model_fields))
-    return Fault(table + place, _wrong(error), remedy)
+    return Mistake(table + place, _wrong(error), remedy)
 
 
 def _wrong(error: ErrorDetails) -> str:

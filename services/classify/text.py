@@ -113,7 +113,7 @@ def _one_script(match: re.Match[str]) -> str:
 
 
 _LINK = re.compile(
-    r"https?://(?:[^\s/?#@]*@)?(?P<url>[^\s/?#:@<>\"'()\[\]]+)"
+    r"[hH][tT]{2}[pP][sS]?://(?:[^\s/?#@]*@)?(?P<url>[\w.-]+)"
     r"|(?<![\w.@/-])(?P<bare>(?:[\w-]+\.)+[^\W\d_]{2,24})(?=(?P<path>/)|(?![\w-]))"
 )
 _DOTTED = re.compile(r"\.(?<=[\w-]\.)[^\W\d_]{2}")  # what a link without a scheme cannot do without
@@ -134,7 +134,7 @@ def hosts(text: str) -> tuple[str, ...]:
 
 def _host(match: re.Match[str]) -> str:
     """The host of a link; empty where a full stop without a blank only looks like one."""
-    host = (match["url"] or match["bare"]).lower().strip(".").removeprefix("www.")
+    host = (match["url"] or match["bare"]).lower().strip("._-").removeprefix("www.")
     told = match["url"] or match["path"] or f"{host.rpartition('.')[2]} " in _DOMAINS
     return host if told and "." in host else ""
 

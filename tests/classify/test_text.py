@@ -75,6 +75,7 @@ def test_ordinary_abbreviations_are_not_closed_up(text: str) -> None:
         ("see https://www.Example.com/a?b=c and http://x.example:8080", ("example.com", "x.example")),
         ("bit.example/abc or shop.example", ("bit.example", "shop.example")),
         ("https://me@evil.example/x", ("evil.example",)),
+        ("HTTPS://A.Example, **https://b.example** or https://c.example!", ("a.example", "b.example", "c.example")),
         ("see you at six.Then we go", ()),
         ("mail ana@home.example", ()),
         ("no link", ()),

@@ -372,6 +372,9 @@ def in_html(html: str, **content: Any) -> dict[str, Any]:
         ("<p>Offer:</p>\n<ul>\n<li>free</li>\n<li>crypto</li>\n</ul>\nnow", "Offer:\nfree\ncrypto\nnow"),
         ("<h1>Offer</h1><div><p>free</p></div><blockquote>a<br>b</blockquote>c", "Offer\nfree\na\nb\nc"),
         ("<table><tr><td>free</td><td>crypto</td></tr></table>", "free\ncrypto"),
+        ('<a href="https://win.example">here</a>now', "here https://win.example now"),
+        ('<a href="https://win.example">here</a><br>now', "here https://win.example\nnow"),
+        ('<p><a href="https://win.example">here</a>.</p>now', "here https://win.example.\nnow"),
     ],
 )
 def test_html_is_read_as_people_see_it(html: str, seen: str) -> None:
@@ -481,8 +484,9 @@ def facet(start: int, end: int, uri: str) -> dict[str, Any]:
         ),
         ([facet(30, 30, "https://win.example/x"), facet(0, -1, "https://win.example/x")], ""),
         ([facet(11, 99, "https://win.example/x")], "Claim your prize: tides.exa... https://win.example/x"),
+        ([facet(0, 2, "https://win.example")], "Cl https://win.example aim your prize: tides.exa..."),
     ],
-    ids=["over all", "shortened", "overlapping", "over nothing", "past the end"],
+    ids=["over all", "shortened", "overlapping", "over nothing", "past the end", "within a word"],
 )
 def test_in_bluesky_a_link_stands_beside_its_words_or_for_its_own_beginning(
     facets: list[dict[str, Any]], shown: str

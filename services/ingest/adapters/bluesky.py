@@ -121,7 +121,9 @@ def _with_links(view: MessageView) -> str:
         start, end = facet.index.byte_start, facet.index.byte_end
         if done <= start <= end:
             uri = next((feature.uri for feature in facet.features if feature.uri), "")
-            parts += text[done:start], _linked(text[start:end], uri.encode())
+            words, rest = text[start:end], text[end:]
+            shown = _linked(words, uri.encode())
+            parts += text[done:start], shown, b" " if shown != words and rest[:1].isalnum() else b""
             done = end
     return b"".join([*parts, text[done:]]).decode(errors="replace")
 

@@ -21,6 +21,7 @@ class _Text(HTMLParser):
         self._began = 0
         self._quoted = False
         self._edge = False
+        self._linked = False
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if tag == _QUOTE:
@@ -54,6 +55,7 @@ class _Text(HTMLParser):
         self._link = {}
         if hidden:
             self._add(f" {hidden}")
+            self._linked = True
 
     def _add(self, text: str) -> None:
         """At a block's edge a new line is begun, and space shows nothing."""
@@ -62,7 +64,9 @@ class _Text(HTMLParser):
             if text and self.parts and not self.parts[-1].endswith("\n"):
                 self.parts.append("\n")
         if text:
-            self._edge = False
+            if self._linked and text[0].isalnum() and not self.parts[-1].endswith("\n"):
+                self.parts.append(" ")
+            self._edge = self._linked = False
             self.parts.append(text)
 
 

@@ -357,8 +357,13 @@ class Sender:
 
     def _new(self, **options: Any) -> AIOKafkaProducer:
         size = max(topic.max_bytes for topic in TOPICS.values() if topic.name != EVENTS)
+        compression = self._settings.compression
         return AIOKafkaProducer(
-            **connection(self._settings), max_batch_size=BATCH_BYTES, max_request_size=size, **options
+            **connection(self._settings),
+            compression_type=None if compression == "none" else compression,
+            max_batch_size=BATCH_BYTES,
+            max_request_size=size,
+            **options,
         )
 
     async def stop(self) -> None:

@@ -124,6 +124,9 @@ class Settings(BaseModel):
     instance: Annotated[str, AfterValidator(_prefix)] = Field(
         "", description="a name that stays over restarts (a pod's): its partitions then wait for it"
     )
+    compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = Field(
+        "none", description="of what is produced: gzip, lz4, snappy or zstd, if all who read it know that"
+    )
     delivery: Delivery = Field(Delivery.EXACTLY_ONCE, description="or at_least_once, for brokers without transactions")
     model: Path = Field(ROOT / "models" / "shipped", description="model folder")
     shadow_model: Path | None = Field(

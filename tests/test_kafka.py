@@ -113,6 +113,50 @@ def _spoil(batch: Any, header: bytes) -> None:
 
 
 @pytest.mark.kafka
+@pytest.mark.parametrize("compression", ["gzip", "lz4", "snappy", "zstd"])
+async def test_compressed_records_of_ours_and_of_others_are_read(kafka: Broker, compression: str) -> None:
+    configured = environment.load(
+        {
+            "DOORMAN_KAFKA": kafka.bootstrap,
+            "DOORMAN_TOPIC_PREFIX": next(_prefixes),
+            "DOORMAN_PARTITIONS": "1",
+            "DOORMAN_COMPRESSION": compression,
+        }
+    )
+    async with Admin(configured) as admin:
+        await admin.create([TOPICS[MESSAGES]])
+    theirs = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, compression_type=compression)
+    await theirs.start()
+    await theirs.send_and_wait(configured.topic_prefix + MESSAGES, b"theirs" * 100, partition=0)
+    await theirs.stop()
+    ours, reader = Sender(configured), Reader(configured, MESSAGES, 0)
+    await ours.start()
+    await ours.learn([MESSAGES])
+    await ours.send(ours.pack([Output(topic=MESSAGES, key=b"k", value=b"ours" * 100, timestamp_ms=1)]))
+    await ours.stop()
+    await reader.start()
+    reader.seek(0)
+    found: list[Inbound] = []
+    async with asyncio.timeout(30):
+        while len(found) < 2:
+            found += await reader.fetch(100, 100)
+    await reader.stop()
+    assert [record.value for record in found] == [b"theirs" * 100, b"ours" * 100]
+
+
+@pytest.mark.kafka
+@pytest.mark.parametrize("compression", ["none", "lz4"])
+async def test_what_is_produced_is_as_small_as_the_setting_says(kafka: Broker, compression: str) -> None:
+    configured = environment.load({"DOORMAN_KAFKA": kafka.bootstrap, "DOORMAN_COMPRESSION": compression})
+    sender = Sender(configured)
+    await sender.start()
+    output = Output(topic=MESSAGES, key=b"k", value=b"ours" * 1000, timestamp_ms=1, partition=0)
+    (batch,) = sender.pack([output])[MESSAGES, 0]
+    await sender.stop()
+    assert (len(batch._build()) < 500) == (compression == "lz4")
+
+
+@pytest.mark.kafka
 def test_markers_of_transactions_do_not_stop_a_reader_without_them(kafka: Broker) -> None:
     sent = [b"%d" % number for number in range(8)]
     assert asyncio.run(_through_transactions(kafka, next(_prefixes), sent)) == sent

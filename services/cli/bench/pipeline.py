@@ -45,6 +45,9 @@ def shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classify", type=at_least_one, default=2, metavar="N", help="processes of classify, half of the work (2)"
     )
+    parser.add_argument(
+        "--compression", choices=("none", "gzip", "lz4", "snappy", "zstd"), default="none", help="of all topics (none)"
+    )
     parser.add_argument("--json", action="store_true", help="print a result as a line of JSON")
 
 
@@ -61,6 +64,7 @@ def drained(args: argparse.Namespace, console: Console) -> dict[str, Any]:
         broker = stack.enter_context(brokers.kafka())
         variables = environment(broker.bootstrap, state, transactions=True, partitions=args.partitions)
         variables["DOORMAN_DELIVERY"] = args.delivery
+        variables["DOORMAN_COMPRESSION"] = args.compression
         return asyncio.run(_measure(args, variables, broker.pid, console))
 
 
@@ -107,6 +111,7 @@ async def _measure(
     return {
         "bench": "pipeline",
         "delivery": args.delivery,
+        "compression": args.compression,
         "partitions": args.partitions,
         "processes_of_classify": args.classify,
         "messages": args.events,

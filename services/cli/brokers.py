@@ -175,10 +175,9 @@ def _kafka_recipe(classpath: str, directory: Path, port: int) -> list[list[str]]
     properties = directory / "server.properties"
     properties.write_text(template.substitute(port=port, controller_port=free_port(), data=directory / "data"))
     format_storage = ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
-    return [
-        [*JAVA, "-cp", classpath, *format_storage],
-        [*JAVA, "-cp", classpath, "kafka.Kafka", str(properties)],
-    ]
+    # Libraries that are unpacked for a codec would outlive a kill elsewhere.
+    java = [*JAVA, f"-Djava.io.tmpdir={directory}", "-cp", classpath]
+    return [[*java, *format_storage], [*java, "kafka.Kafka", str(properties)]]
 
 
 def _tansu_recipe(_: Path, port: int) -> list[list[str]]:

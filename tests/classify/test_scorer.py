@@ -47,7 +47,7 @@ def folder(tmp_path: Path) -> Path:
 
 @pytest.mark.parametrize("text", AUTOMATED)
 def test_an_automated_message_scores_high(scorer: Scorer, text: str) -> None:
-    assert scorer.score([text])[0].score >= 0.4, "eight times the prior, by text alone"
+    assert scorer.score([text])[0].score >= 0.5
 
 
 @pytest.mark.parametrize("text", WRITTEN_BY_SOMEBODY)

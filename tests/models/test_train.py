@@ -31,7 +31,9 @@ def test_the_graphs_say_what_the_networks_say(trained: train.Trained, tmp_path: 
     auto = _sigmoid(trained.auto.logits(vectors) * 1.5 - 2)
     expected = np.hstack([auto, auto * _sigmoid(trained.kinds.logits(vectors))])
     found = Scorer.load(tmp_path).probabilities(texts)
-    assert np.abs(found - expected).max() < 0.01, "but for eight bits a number"
+    off = np.abs(found - expected)
+    assert np.quantile(off, 0.999) < 0.005, "but for eight bits a number"
+    assert off.max() < 0.01
 
 
 def test_packed_numbers_add_up_to_what_plain_ones_do(trained: train.Trained) -> None:

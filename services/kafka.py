@@ -40,7 +40,7 @@ from murmurhash2 import murmurhash2
 from services.errors import BadSetup, DoormanError, Unavailable
 from services.observe import event
 from services.records import Inbound, Output
-from services.settings import Delivery, Settings
+from services.settings import Compression, Delivery, Settings
 from services.topics import EVENTS, TOPICS, Topic
 
 log = logging.getLogger(__name__)
@@ -360,7 +360,7 @@ class Sender:
         compression = self._settings.compression
         return AIOKafkaProducer(
             **connection(self._settings),
-            compression_type=None if compression == "none" else compression,
+            compression_type=None if compression is Compression.NONE else compression.value,
             max_batch_size=BATCH_BYTES,
             max_request_size=size,
             **options,

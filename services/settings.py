@@ -25,6 +25,14 @@ class Delivery(StrEnum):
     AT_LEAST_ONCE = "at_least_once"
 
 
+class Compression(StrEnum):
+    NONE = "none"
+    GZIP = "gzip"
+    LZ4 = "lz4"
+    SNAPPY = "snappy"
+    ZSTD = "zstd"
+
+
 def _servers(value: str) -> str:
     for server in value.split(","):
         host, colon, port = server.strip().rpartition(":")
@@ -124,8 +132,8 @@ class Settings(BaseModel):
     instance: Annotated[str, AfterValidator(_prefix)] = Field(
         "", description="a name that stays over restarts (a pod's): its partitions then wait for it"
     )
-    compression: Literal["none", "gzip", "lz4", "snappy", "zstd"] = Field(
-        "none", description="of what is produced: gzip, lz4, snappy or zstd, if all who read it know that"
+    compression: Compression = Field(
+        Compression.NONE, description="of what is produced: gzip, lz4, snappy or zstd, if all who read it know that"
     )
     delivery: Delivery = Field(Delivery.EXACTLY_ONCE, description="or at_least_once, for brokers without transactions")
     model: Path = Field(ROOT / "models" / "shipped", description="model folder")

@@ -14,6 +14,7 @@ from services.cli.brokers import Broker
 from services.errors import BadSetup
 from services.kafka import GAP_SECONDS, Admin, Gaps, Reader, Sender, View
 from services.records import Inbound, Output
+from services.settings import Settings
 from services.topics import MESSAGES, STANDING, TOPICS
 
 _prefixes = (f"reader{number}-" for number in count())
@@ -30,6 +31,25 @@ def at(*offsets: int) -> list[Record]:
 
 def taken(gaps: Gaps, *offsets: int, end: int, now: float) -> list[int]:
     return [record.offset for record in gaps.before(at(*offsets), end, now)]  # type: ignore[arg-type]
+
+
+async def with_messages(kafka: Broker, **variables: str) -> Settings:
+    """Settings under which `dm.messages` is there, empty, with one partition."""
+    own = {"DOORMAN_TOPIC_PREFIX": next(_prefixes), "DOORMAN_PARTITIONS": "1"}
+    configured = environment.load({"DOORMAN_KAFKA": kafka.bootstrap, **own, **variables})
+    async with Admin(configured) as admin:
+        await admin.create([TOPICS[MESSAGES]])
+    return configured
+
+
+async def first(reader: Reader, count: int) -> list[Inbound]:
+    """The records from the beginning, at least so many."""
+    reader.seek(0)
+    found: list[Inbound] = []
+    async with asyncio.timeout(30):
+        while len(found) < count:
+            found += await reader.fetch(100, 100)
+    return found
 
 
 def test_a_record_that_comes_late_is_taken_in_its_place() -> None:
@@ -71,11 +91,7 @@ async def test_a_view_of_a_topic_that_is_not_there_leaves_nothing_running(kafka:
 async def test_a_header_that_cannot_be_read_costs_the_rest_of_its_batch_and_no_more(
     kafka: Broker, caplog: pytest.LogCaptureFixture
 ) -> None:
-    configured = environment.load(
-        {"DOORMAN_KAFKA": kafka.bootstrap, "DOORMAN_TOPIC_PREFIX": next(_prefixes), "DOORMAN_PARTITIONS": "1"}
-    )
-    async with Admin(configured) as admin:
-        await admin.create([TOPICS[MESSAGES]])
+    configured = await with_messages(kafka)
     topic = configured.topic_prefix + MESSAGES
     producer, reader = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, acks="all"), Reader(configured, MESSAGES, 0)
     await producer.start()
@@ -87,11 +103,7 @@ async def test_a_header_that_cannot_be_read_costs_the_rest_of_its_batch_and_no_m
         await (await producer.send_batch(batch, topic, partition=0))
     await producer.stop()
     await reader.start()
-    reader.seek(0)
-    found: list[Inbound] = []
-    async with asyncio.timeout(30):
-        while len(found) < 6:
-            found += await reader.fetch(100, 100)
+    found = await first(reader, 6)
     await reader.stop()
     assert [(record.offset, record.value) for record in found] == [
         (0, b"fine"),
@@ -115,16 +127,7 @@ def _spoil(batch: Any, header: bytes) -> None:
 @pytest.mark.kafka
 @pytest.mark.parametrize("compression", ["gzip", "lz4", "snappy", "zstd"])
 async def test_compressed_records_of_ours_and_of_others_are_read(kafka: Broker, compression: str) -> None:
-    configured = environment.load(
-        {
-            "DOORMAN_KAFKA": kafka.bootstrap,
-            "DOORMAN_TOPIC_PREFIX": next(_prefixes),
-            "DOORMAN_PARTITIONS": "1",
-            "DOORMAN_COMPRESSION": compression,
-        }
-    )
-    async with Admin(configured) as admin:
-        await admin.create([TOPICS[MESSAGES]])
+    configured = await with_messages(kafka, DOORMAN_COMPRESSION=compression)
     theirs = AIOKafkaProducer(bootstrap_servers=kafka.bootstrap, compression_type=compression)
     await theirs.start()
     await theirs.send_and_wait(configured.topic_prefix + MESSAGES, b"theirs" * 100, partition=0)
@@ -135,11 +138,7 @@ async def test_compressed_records_of_ours_and_of_others_are_read(kafka: Broker, 
     await ours.send(ours.pack([Output(topic=MESSAGES, key=b"k", value=b"ours" * 100, timestamp_ms=1)]))
     await ours.stop()
     await reader.start()
-    reader.seek(0)
-    found: list[Inbound] = []
-    async with asyncio.timeout(30):
-        while len(found) < 2:
-            found += await reader.fetch(100, 100)
+    found = await first(reader, 2)
     await reader.stop()
     assert [record.value for record in found] == [b"theirs" * 100, b"ours" * 100]
 
@@ -159,37 +158,23 @@ async def test_what_is_produced_is_as_small_as_the_setting_says(kafka: Broker, c
 @pytest.mark.kafka
 def test_markers_of_transactions_do_not_stop_a_reader_without_them(kafka: Broker) -> None:
     sent = [b"%d" % number for number in range(8)]
-    assert asyncio.run(_through_transactions(kafka, next(_prefixes), sent)) == sent
+    assert asyncio.run(_through_transactions(kafka, sent)) == sent
 
 
-async def _through_transactions(kafka: Broker, prefix: str, values: list[bytes]) -> list[bytes]:
+async def _through_transactions(kafka: Broker, values: list[bytes]) -> list[bytes]:
     """Each value in a transaction of its own, so that a marker follows it; read without transactions."""
-    configured = environment.load(
-        {
-            "DOORMAN_KAFKA": kafka.bootstrap,
-            "DOORMAN_TOPIC_PREFIX": prefix,
-            "DOORMAN_PARTITIONS": "1",
-            "DOORMAN_DELIVERY": "at_least_once",
-        }
-    )
-    async with Admin(configured) as admin:
-        await admin.create([TOPICS[MESSAGES]])
+    configured = await with_messages(kafka, DOORMAN_DELIVERY="at_least_once")
     sender, reader = Sender(configured, "writer"), Reader(configured, MESSAGES, 0)
     await sender.start()
     await sender.learn([MESSAGES])
     await reader.start()
-    reader.seek(0)
     try:
         for value in values:
             producer = sender._started
             await producer.begin_transaction()
             await sender.send(sender.pack([Output(topic=MESSAGES, key=b"k", value=value, timestamp_ms=1)]))
             await producer.commit_transaction()
-        found: list[bytes] = []
-        async with asyncio.timeout(30):
-            while len(found) < len(values):
-                found += [record.value or b"" for record in await reader.fetch(100, 100)]
-        return found
+        return [record.value or b"" for record in await first(reader, len(values))]
     finally:
         await reader.stop()
         await sender.stop()

@@ -23,6 +23,7 @@ from services.cli.arguments import at_least_one
 from services.cli.fleet import MODULES, Fleet, cpu_seconds, environment
 from services.cli.simulate import until_now
 from services.cli.wire import Wire, wire
+from services.settings import Compression
 from services.topics import DECISIONS, QUARANTINE, SIGHTINGS
 
 HELP = "drain simulated traffic through Apache Kafka with all services on this machine"
@@ -45,9 +46,7 @@ def shared(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--classify", type=at_least_one, default=2, metavar="N", help="processes of classify, half of the work (2)"
     )
-    parser.add_argument(
-        "--compression", choices=("none", "gzip", "lz4", "snappy", "zstd"), default="none", help="of all topics (none)"
-    )
+    parser.add_argument("--compression", choices=[*Compression], default="none", help="of all topics (none)")
     parser.add_argument("--json", action="store_true", help="print a result as a line of JSON")
 
 

@@ -107,6 +107,8 @@ def _name(name: str) -> str:
 MAX_HOST = 253
 # Every word with full stops in it; begun at the start of a word only, each is passed over once.
 _HOST = re.compile(r"(?<![\w-])[\w-]++(?:\.[\w-]++)+")
+# What browsers leave out of a host (UTS 46, "ignored").
+_LEFT_OUT = re.compile("[\u00ad\u034f\u180b-\u180f\u200b-\u200d\u2060\u2064\ufe00-\ufe0f\ufeff\U000e0100-\U000e01ef]+")
 
 
 def _host(name: str) -> str:
@@ -209,9 +211,16 @@ class Links(_Lists):
 
 
 def _hosts(text: str) -> Iterator[str]:
-    """What in a text may be a host: a link needs no scheme before it, and a sentence no blank after its full stop."""
-    if "." in text or not text.isascii():
-        for match in _HOST.finditer(unicodedata.normalize("NFKC", text)):
+    """What in a text may be a host: a link needs no scheme before it, and a sentence no blank after its full stop.
+
+    A text with characters that nobody sees is read twice: they may stand inside a host, or end one.
+    """
+    if text.isascii():
+        readings = {text} if "." in text else set()
+    else:
+        readings = {unicodedata.normalize("NFKC", seen) for seen in (text, _LEFT_OUT.sub("", text))}
+    for reading in readings:
+        for match in _HOST.finditer(reading):
             yield match[0].lower()[-MAX_HOST:]
 
 

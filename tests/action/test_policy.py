@@ -240,6 +240,8 @@ def test_whatever_a_file_holds_it_is_taken_or_refused_by_line(changes: list[tupl
         ("look at WWW.Bad.Example!", True),
         ("so cheap.Go to shop.bad.example", True),
         ("ｂａｄ．example", True),
+        ("https://b\u200bad.exam\u00adple/x", True),
+        ("here:\u200bbad.example", True),
         ("https://notbad.example and https://bad.example.net", False),
         ("bad example", False),
     ],
@@ -258,6 +260,8 @@ def test_a_hostile_text_is_searched_in_its_length() -> None:
     [
         ("your order of 5.30: https://shop.example/1 and https://help.shop.example", True),
         ("your order: https://shop.example/1, more at https://other.example", False),
+        ("your order ✅\ufe0f https://shop.example/1\u200b", True),
+        ("your order: https://shop.example\u200b.other.example/1", False),
         ("no link at all", False),
     ],
 )

@@ -642,7 +642,26 @@ def test_what_an_app_writes_in_blocks_alone_is_read_in_slack() -> None:
     assert message.text == (
         "A phone\nHi @U42, see this https://win.example/a\nonly today https://win.example/c\nTake it https://win.example/b"
     )
-    assert taken(slack(text="written", blocks=blocks))[0].text == "written"
+
+
+def test_of_blocks_beside_a_text_only_what_it_does_not_say_is_read_in_slack() -> None:
+    spans: list[dict[str, Any]] = [
+        {"type": "text", "text": "Hi "},
+        {"type": "user", "user_id": "U42"},
+        {"type": "text", "text": " ", "style": {"bold": True}},
+        {"type": "emoji", "name": "wave"},
+        {"type": "text", "text": " tea & cake", "style": {"bold": True}},
+        {"type": "text", "text": "? See "},
+        {"type": "link", "url": "https://quay.example/a?b=1&c=2", "text": "the map"},
+    ]
+    typed = {"type": "rich_text", "elements": [{"type": "rich_text_section", "elements": spans}]}
+    added = {"type": "section", "text": {"type": "mrkdwn", "text": "*A phone* for <https://win.example/a|nothing>"}}
+    text = "Hi <@U42> :wave: *tea &amp; cake*? See <https://quay.example/a?b=1&amp;c=2|the map>"
+    seen = "Hi @U42 :wave: *tea & cake*? See the map https://quay.example/a?b=1&c=2"
+    assert taken(slack(text=text, blocks=[typed]))[0].text == seen
+    assert taken(slack(text=text, blocks=[typed, added]))[0].text == (
+        f"{seen}\n*A phone* for nothing https://win.example/a"
+    )
 
 
 APP_ATTACHMENT = {

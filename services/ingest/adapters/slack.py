@@ -26,6 +26,7 @@ _PLACEHOLDERS = ("This content can't be displayed.", "[no preview available]")
 _LINES = ("rich_text_section", "rich_text_quote", "rich_text_preformatted")
 # <https://a.example|words>, <https://a.example>, <@U1>, <#C1|name>, <!here>, <!date^1^{date}^https://a.example|words>
 _MARKED = re.compile(r"<([@#!]?)([^>|]+)(?:\|([^>]*))?>")
+_WORD = re.compile(r"\w+")
 
 
 class Edited(msgspec.Struct, frozen=True):
@@ -110,18 +111,21 @@ def _event(delivery: Delivery, message: SlackMessage) -> dict[str, Any]:
         "recipient_id": ours if ours != sender else None,
         "conversation_id": channel,
         "sent_at": _ms(message.ts),
-        "text": _text(_words(message)),
+        "text": _words(message),
         "in_reply_to": f"{channel}:{message.thread_ts}" if message.thread_ts and answered else None,
         "attachments": len(message.files),
     }
 
 
 def _words(message: SlackMessage) -> str:
-    """The text, or else what stands in the blocks, which repeat it; then the attachments, but for what Slack
-    unfurled."""
-    words = _said(message.text or "") or _in_blocks(message.blocks)
-    attached = [_in_attachment(each) for each in message.attachments if each.is_share or not (words and each.from_url)]
-    return "\n".join(filter(None, (words, *attached)))
+    """The text, what only the blocks say, for those are what people see of both; then the attachments, but for what
+    Slack unfurled."""
+    text = _text(_said(message.text or ""))
+    known = set(_WORD.findall(text))
+    in_blocks = _text(_in_blocks(message.blocks)).splitlines()
+    words = [text, *(line for line in in_blocks if not known.issuperset(_WORD.findall(line)))]
+    attached = [each for each in message.attachments if each.is_share or not (any(words) and each.from_url)]
+    return "\n".join(filter(None, (*words, *(_text(_in_attachment(each)) for each in attached))))
 
 
 def _in_attachment(attached: Attachment) -> str:

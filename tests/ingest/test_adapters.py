@@ -826,6 +826,30 @@ def test_the_age_of_a_discord_account_is_in_its_id() -> None:
     assert sender.created_ms == NOON_MS
 
 
+BROKEN_ACTIVITY = x_activity(id=None)["direct_message_events"]
+BROKEN_CONVO = {"id": "c-2", "members": [{"did": 5}], "lastMessage": bsky()}
+
+
+@pytest.mark.parametrize(
+    "document",
+    [
+        {"for_user_id": "42", "direct_message_events": BROKEN_ACTIVITY + x_activity()["direct_message_events"]},
+        {"events": [{"message_create": 5}, *x_activity()["direct_message_events"]]},
+        {"data": [x_dm(text=5), x_dm()]},
+        {"logs": bsky_log(message=bsky(sentAt=5))["logs"] + bsky_log()["logs"]},
+        {"convos": [BROKEN_CONVO, {"id": "c-1", "members": [{"did": "did:plc:bea"}], "lastMessage": bsky()}]},
+        {"ok": True, "result": [{"update_id": 1, "message": {}}, telegram()]},
+        {"chunk": [matrix(sender=5), matrix()]},
+    ],
+    ids=["x activities", "x list", "x lookup", "bluesky log", "bluesky conversations", "telegram", "matrix"],
+)
+def test_a_broken_message_of_many_is_told_in_its_place_and_shields_none_after_it(document: dict[str, Any]) -> None:
+    record = Record(codec.dumps(document))
+    broken, whole = (event for _, event in unwrap(record, record.value or b""))
+    assert isinstance(broken, BadRecord)
+    assert isinstance(whole, dict)
+
+
 @pytest.mark.parametrize(
     ("document", "fault", "field"),
     [
@@ -838,8 +862,9 @@ def test_the_age_of_a_discord_account_is_in_its_id() -> None:
         ({"origin": "x", "origin_server_ts": NOON_MS, "pdus": [matrix()]}, Fault.MISSING_FIELD, "text"),
         (bsky(), Fault.NO_RECIPIENT, ""),
         (slack(files=[{"deep": deep(150)}]), Fault.NOT_JSON, ""),
+        ({"update_id": 1, "result": 7}, Fault.WRONG_TYPE, ""),
     ],
-    ids=["slack", "slack time", "telegram", "x", "discord", "matrix", "servers", "bluesky alone", "deep"],
+    ids=["slack", "slack time", "telegram", "x", "discord", "matrix", "servers", "bluesky alone", "deep", "no list"],
 )
 def test_a_broken_payload_names_its_field(document: dict[str, Any], fault: Fault, field: str) -> None:
     with pytest.raises(BadRecord) as refused:

@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from services import codec
+from services.errors import BadRecord
 from services.ingest.adapters.profile import profile
 
 _MESSAGE = "chat.bsky.convo.defs#messageView"
@@ -66,36 +67,36 @@ def claims(document: Mapping[str, Any]) -> bool:
     )
 
 
-def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The direct messages of a payload; raises BadRecord."""
+def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any] | BadRecord]:
+    """The direct messages of a payload; one that cannot be read is told in its place; raises BadRecord."""
+    for found, convo, members in _messages(document):
+        if isinstance(found, dict) and found.get("$type", _MESSAGE) != _MESSAGE:
+            continue
+        try:
+            yield _event(codec.convert(found, MessageView), convo, codec.convert(members, list[Member]))
+        except BadRecord as bad:
+            yield bad
+
+
+def _messages(document: Mapping[str, Any]) -> Iterator[tuple[object, object, object]]:
+    """The messages of a payload, each with the id and the members of its conversation, as far as they are told."""
     if isinstance(document.get("logs"), list):
         for entry in document["logs"]:
             if isinstance(entry, dict) and entry.get("$type") == _CREATED:
-                yield from _message(entry.get("message"), entry.get("convoId"), ())
-    elif "convo" in document or "convos" in document:
-        for convo in document.get("convos", [document.get("convo")]):
-            if isinstance(convo, dict):
-                yield from _last(convo)
-    elif "members" in document:
-        yield from _last(document)
+                yield entry.get("message"), entry.get("convoId"), ()
+    elif "convo" in document or "convos" in document or "members" in document:
+        for convo in codec.convert(document.get("convos", [document.get("convo", document)]), list[Any]):
+            if isinstance(convo, dict) and "lastMessage" in convo:
+                yield convo["lastMessage"], convo.get("id"), convo.get("members")
     elif document.get("$type") == _MESSAGE:
-        yield from _message(document, document.get("convoId"), ())
+        yield document, document.get("convoId"), ()
     elif document.get("$type") in (_CREATED, None):
-        yield from _message(document.get("message"), document.get("convoId"), ())
+        yield document.get("message"), document.get("convoId"), ()
 
 
-def _last(convo: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    if "lastMessage" in convo:
-        members = codec.convert(convo.get("members"), list[Member])
-        yield from _message(convo["lastMessage"], convo.get("id"), members)
-
-
-def _message(found: object, convo: object, members: "list[Member] | tuple[()]") -> Iterator[dict[str, Any]]:
-    if isinstance(found, dict) and found.get("$type", _MESSAGE) != _MESSAGE:
-        return
-    view = codec.convert(found, MessageView)
+def _event(view: MessageView, convo: object, members: list[Member]) -> dict[str, Any]:
     known = {member.did: member for member in members}
-    yield {
+    return {
         "event_id": view.id,
         "platform": "bluesky",
         "sender_id": view.sender.did,

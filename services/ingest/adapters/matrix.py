@@ -98,7 +98,7 @@ def _room_events(document: Mapping[str, Any]) -> Iterator[tuple[object, str | No
     if "origin_server_ts" in document:
         yield document, None
     elif "next_batch" not in document:
-        for found in document.get("events") or document.get("chunk") or ():
+        for found in codec.convert(document.get("events") or document.get("chunk") or (), list[Any]):
             yield found, None
     else:
         rooms = codec.convert(document.get("rooms", {}), Rooms)

@@ -102,8 +102,8 @@ def claims(document: Mapping[str, Any]) -> bool:
 
 
 def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any] | BadRecord]:
-    """The direct messages of a payload; one that cannot be read is told in its place."""
-    for update in document.get("result", [document]):
+    """The direct messages of a payload; one that cannot be read is told in its place; raises BadRecord."""
+    for update in codec.convert(document.get("result", [document]), list[Any]):
         for kind in _MESSAGES:
             if isinstance(update, dict) and update.get(kind) is not None:
                 try:

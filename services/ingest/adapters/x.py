@@ -13,6 +13,7 @@ from typing import Any
 import msgspec
 
 from services import codec
+from services.errors import BadRecord
 from services.ingest.adapters.profile import profile
 
 # What only an Account Activity payload has, and with it what a bare v2 event has.
@@ -62,7 +63,7 @@ class ActivityUser(msgspec.Struct, frozen=True):
 
 
 class Activities(msgspec.Struct, frozen=True):
-    direct_message_events: list[Activity] = []
+    direct_message_events: list[Any] = []
     users: dict[str, ActivityUser] = {}
 
 
@@ -102,7 +103,7 @@ class Includes(msgspec.Struct, frozen=True):
 
 
 class DmEvents(msgspec.Struct, frozen=True):
-    data: list[DmEvent] | DmEvent = []
+    data: Any = []
     includes: Includes = Includes()
 
 
@@ -128,38 +129,46 @@ def _listed(document: Mapping[str, Any]) -> list[Any]:
     return found if ours else []
 
 
-def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    """The direct messages of a payload; raises BadRecord."""
+def events(document: Mapping[str, Any]) -> Iterator[dict[str, Any] | BadRecord]:
+    """The direct messages of a payload, one that cannot be read told in its place; raises BadRecord."""
     data = document.get("data")
     delivered = data.get("payload") if isinstance(data, dict) else None
     if delivered is not None:
-        yield from _activities(codec.convert(delivered, Activities, strict=False))
+        yield from _activities(codec.convert(delivered, Activities))
     elif listed := _listed(document):
-        yield from _activities(codec.convert({"direct_message_events": listed}, Activities, strict=False))
+        yield from _activities(Activities(listed))
     elif any(name in document for name in _ACTIVITIES):
-        yield from _activities(codec.convert(document, Activities, strict=False))
+        yield from _activities(codec.convert(document, Activities))
+    elif "dm_conversation_id" in document:
+        yield from _dm_events(DmEvents(document))
     else:
-        whole = {"data": document} if "dm_conversation_id" in document else document
-        yield from _dm_events(codec.convert(whole, DmEvents))
+        yield from _dm_events(codec.convert(document, DmEvents))
 
 
-def _activities(payload: Activities) -> Iterator[dict[str, Any]]:
-    for activity in payload.direct_message_events:
-        create = activity.message_create
-        if activity.type != "message_create" or create is None:
-            continue
-        data = create.message_data
-        yield {
-            "event_id": activity.id,
-            "platform": "x",
-            "sender_id": create.sender_id,
-            "recipient_id": create.target.recipient_id,
-            "sent_at": activity.created_timestamp,
-            "text": _shown(data.text, data.entities.urls),
-            "attachments": int(data.attachment is not None),
-            "sender": _activity_person(payload.users.get(create.sender_id)),
-            "recipient": _activity_person(payload.users.get(create.target.recipient_id)),
-        }
+def _activities(payload: Activities) -> Iterator[dict[str, Any] | BadRecord]:
+    for found in payload.direct_message_events:
+        try:
+            activity = codec.convert(found, Activity, strict=False)
+        except BadRecord as bad:
+            yield bad
+        else:
+            if activity.type == "message_create" and activity.message_create is not None:
+                yield _activity(activity, activity.message_create, payload.users)
+
+
+def _activity(activity: Activity, create: Create, users: Mapping[str, ActivityUser]) -> dict[str, Any]:
+    data, sender_id, recipient_id = create.message_data, create.sender_id, create.target.recipient_id
+    return {
+        "event_id": activity.id,
+        "platform": "x",
+        "sender_id": sender_id,
+        "recipient_id": recipient_id,
+        "sent_at": activity.created_timestamp,
+        "text": _shown(data.text, data.entities.urls),
+        "attachments": int(data.attachment is not None),
+        "sender": _activity_person(users.get(sender_id)),
+        "recipient": _activity_person(users.get(recipient_id)),
+    }
 
 
 def _activity_person(user: ActivityUser | None) -> dict[str, Any] | None:
@@ -181,31 +190,39 @@ def _ms(timestamp: object) -> object:
     return int(str(timestamp)) if written else timestamp
 
 
-def _dm_events(payload: DmEvents) -> Iterator[dict[str, Any]]:
+def _dm_events(payload: DmEvents) -> Iterator[dict[str, Any] | BadRecord]:
     users = {user.id: user for user in payload.includes.users}
-    for one in payload.data if isinstance(payload.data, list) else [payload.data]:
-        if one.event_type not in (None, "MessageCreate"):
-            continue
-        others = _others(one)
-        yield {
-            "event_id": one.id,
-            "platform": "x",
-            "sender_id": one.sender_id,
-            "recipient_id": others[0] if len(others) == 1 else None,
-            "recipients": others or None,
-            "conversation_id": one.dm_conversation_id,
-            "sent_at": one.created_at,
-            "text": _shown(one.text, [*one.urls, *one.entities.urls]),
-            "attachments": len(one.attachments.media_keys),
-            "sender": _person(users.get(one.sender_id or "")),
-            "recipient": _person(users.get(others[0])) if len(others) == 1 else None,
-        }
+    for found in payload.data if isinstance(payload.data, list) else [payload.data]:
+        try:
+            event = codec.convert(found, DmEvent)
+        except BadRecord as bad:
+            yield bad
+        else:
+            if event.event_type in (None, "MessageCreate"):
+                yield _dm_event(event, users)
 
 
-def _others(one: DmEvent) -> Sequence[str]:
+def _dm_event(event: DmEvent, users: Mapping[str, User]) -> dict[str, Any]:
+    others = _others(event)
+    return {
+        "event_id": event.id,
+        "platform": "x",
+        "sender_id": event.sender_id,
+        "recipient_id": others[0] if len(others) == 1 else None,
+        "recipients": others or None,
+        "conversation_id": event.dm_conversation_id,
+        "sent_at": event.created_at,
+        "text": _shown(event.text, [*event.urls, *event.entities.urls]),
+        "attachments": len(event.attachments.media_keys),
+        "sender": _person(users.get(event.sender_id or "")),
+        "recipient": _person(users.get(others[0])) if len(others) == 1 else None,
+    }
+
+
+def _others(event: DmEvent) -> Sequence[str]:
     """The other members, as far as the event tells: a conversation of two is named by both (`1-2`)."""
-    members = one.participant_ids or (one.dm_conversation_id or "").split("-")
-    return [member for member in members if member != one.sender_id] if len(members) > 1 else []
+    members = event.participant_ids or (event.dm_conversation_id or "").split("-")
+    return [member for member in members if member != event.sender_id] if len(members) > 1 else []
 
 
 def _person(user: User | None) -> dict[str, Any] | None:

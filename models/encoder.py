@@ -29,7 +29,7 @@ from models.data import Row
 from services.classify.scorer import LABELS
 from services.classify.text import in_letters
 
-Parameters = dict[str, Any]
+Parameters = dict[str, jax.Array]
 Tokens = NDArray[np.int32]
 Floats = NDArray[np.float32]
 
@@ -198,7 +198,7 @@ def _normal(parameters: Parameters, name: str, hidden: jax.Array) -> jax.Array:
     return hidden * parameters[f"{name}.weight"] + parameters[f"{name}.bias"]
 
 
-def _loss(moving: Parameters, still: Parameters, batch: Any) -> jax.Array:
+def _loss(moving: Parameters, still: Parameters, batch: tuple[jax.Array, jax.Array, jax.Array]) -> jax.Array:
     tokens, targets, known = batch
     logits = forward({**still, **moving}, tokens)
     losses = jnp.maximum(logits, 0) - logits * targets + jnp.log1p(jnp.exp(-jnp.abs(logits)))
@@ -206,7 +206,14 @@ def _loss(moving: Parameters, still: Parameters, batch: Any) -> jax.Array:
 
 
 @partial(jax.jit, donate_argnums=(0, 2))
-def _step(moving: Parameters, still: Parameters, moments: Any, batch: Any, rate: float, taken: float) -> Any:
+def _step(
+    moving: Parameters,
+    still: Parameters,
+    moments: tuple[Parameters, Parameters],
+    batch: Any,
+    rate: float,
+    taken: float,
+) -> Any:
     """One step of Adam, gradients clipped to length 2, ten times the rate for the new heads."""
     gradients = jax.grad(_loss)(moving, still, batch)
     norm = jnp.sqrt(sum((value**2).sum() for value in jax.tree.leaves(gradients)))
@@ -217,7 +224,7 @@ def _step(moving: Parameters, still: Parameters, moments: Any, batch: Any, rate:
     straight, bend = 1 - 0.9**taken, 1 - 0.98**taken
 
     def moved(name: str) -> jax.Array:
-        step = means[name] / straight / (jnp.sqrt(squares[name] / bend) + 1e-7)
+        step: jax.Array = means[name] / straight / (jnp.sqrt(squares[name] / bend) + 1e-7)
         speed = rate * (10 if name.startswith("heads") else 1)
         return moving[name] - speed * (step + 0.01 * moving[name])
 

@@ -74,6 +74,12 @@ class _CommittedConsumer(Consumer):
         thread.fetch_wait_ms = cast(_CommittedTransport, self.transport).fetch_wait_ms
         return thread
 
+    @property
+    def connected(self) -> bool:
+        """Whether the group's broker is known and answers."""
+        client = self._thread._consumer
+        return client is not None and client._coordinator.coordinator_id is not None
+
     async def wait_first(self, *coros: Any, **options: Any) -> Any:
         """Faust puts each record into its stream beside three events that may end the wait: four tasks a record.
 
@@ -149,6 +155,7 @@ class StatePlane:
         self._writes = (*writes, DEAD_LETTER)
         self._handlers: list[tuple[str, Handle, float]] = []
         self._busy: set[str] = set()
+        self._running: faust.App | None = None
         self._prepared = asyncio.Event()
         self._preparing: asyncio.Task[None] | None = None
         self._sending = asyncio.Lock()
@@ -202,7 +209,7 @@ class StatePlane:
 
     async def _work(self) -> None:
         """Run one Faust app until the end, or until it crashes: a failed commit is enough. Its successor goes on."""
-        app = self._app()
+        self._running = app = self._app()
         over, life = asyncio.create_task(self._over.wait()), asyncio.create_task(_life(app))
         try:
             await asyncio.wait((over, life), return_when=asyncio.FIRST_COMPLETED)
@@ -223,7 +230,10 @@ class StatePlane:
     def _missing(self) -> list[str]:
         since = time.monotonic() - AWAY_SECONDS
         self._away = {why: seen for why, seen in self._away.items() if seen > since}
-        return [*([] if self._prepared.is_set() else ["assignment"]), *self._away]
+        if self._running is None or not self._prepared.is_set():
+            return ["assignment", *self._away]
+        broker = [] if cast(_CommittedConsumer, self._running.consumer).connected else ["broker"]
+        return [*broker, *self._away]
 
     async def _beside(self, work: Callable[[], Awaitable[None]]) -> None:
         """Run work of the background; one that fails takes the process with it: whoever started us starts us again."""

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import msgspec
+from aiohttp import ClientSession
 
 from services import codec
 from services import settings as environment
@@ -81,6 +82,16 @@ class Plane:
 
     async def stop(self) -> int:
         return await asyncio.to_thread(self.process.stop)
+
+    async def waits(self, wanted: list[str], seconds: float = 60) -> None:
+        """Until this is what the service says that it waits for."""
+        async with asyncio.timeout(seconds), ClientSession() as session:
+            while await self._waiting_for(session) != wanted:
+                await asyncio.sleep(0.1)
+
+    async def _waiting_for(self, session: ClientSession) -> object:
+        async with session.get(f"http://{self.process.address}/readyz") as answer:
+            return (await answer.json())["waiting_for"]
 
     async def left(self) -> list[str]:
         """The files in its state directory."""

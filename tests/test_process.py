@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 
 import pytest
-from aiohttp import ClientSession
 
 from services import codec
 from services.cli import brokers
@@ -48,12 +47,6 @@ def ended(*command: str, **variables: str) -> tuple[int, list[dict[str, object]]
     return done.returncode, [codec.loads_object(line) for line in done.stderr.splitlines()]
 
 
-async def missing(session: ClientSession, address: str) -> str:
-    """What a service says that it waits for."""
-    async with session.get(f"http://{address}/readyz") as answer:
-        return await answer.text()
-
-
 @pytest.mark.kafka
 @pytest.mark.parametrize("service", ["action", "casebook"])
 async def test_a_service_whose_brokers_are_away_says_so_idle_too_and_ends_on_sigterm(
@@ -62,9 +55,7 @@ async def test_a_service_whose_brokers_are_away_says_so_idle_too_and_ends_on_sig
     with brokers.kafka(tmp_path) as broker:
         async with plane(service, broker, tmp_path / "state") as running:
             await asyncio.to_thread(broker.kill)
-            async with asyncio.timeout(60), ClientSession() as session:
-                while "broker" not in await missing(session, running.process.address):
-                    await asyncio.sleep(0.2)
+            await running.waits(["broker"])
             assert await running.stop() == 0
             assert [line for line in running.process.tail if not line.startswith("{")] == []
 

@@ -13,7 +13,6 @@ from faust.transport.drivers.aiokafka import credentials_to_aiokafka_auth, serve
 
 from services import settings as environment
 from services import stateplane
-from services.cli import brokers
 from services.cli.brokers import Broker
 from services.errors import BadRecord, Fault, Unavailable
 from services.kafka import Admin, Reader, Sender, connection
@@ -192,17 +191,6 @@ async def test_a_crash_of_faust_loses_nothing_and_ends_nothing(kafka: Broker) ->
             await until(lambda number=number: str(number).encode() in noted.values)  # type: ignore[misc]
         assert len(noted.apps) == len(noted.prepared) == 3
         assert noted.plane.health.ready() == []
-
-
-async def test_an_idle_service_says_that_its_brokers_are_away_until_they_are_back(tmp_path: Path) -> None:
-    with brokers.kafka(tmp_path) as broker:
-        async with topics(broker) as settings, Noted(settings).running() as noted:
-            await until(lambda: noted.plane.health.ready() == [])
-            await asyncio.to_thread(broker.kill)
-            await until(lambda: "broker" in noted.plane.health.ready())
-            await asyncio.to_thread(broker.start)
-            await put(settings, b"1")
-            await until(lambda: noted.values == [b"1"] and noted.plane.health.ready() == [], 60)
 
 
 async def test_background_work_that_fails_ends_the_process(kafka: Broker) -> None:

@@ -215,13 +215,10 @@ def _hosts(text: str) -> Iterator[str]:
 
     A text with characters that nobody sees is read twice: they may stand inside a host, or end one.
     """
-    if text.isascii():
-        readings = {text} if "." in text else set()
-    else:
-        readings = {unicodedata.normalize("NFKC", seen) for seen in (text, _LEFT_OUT.sub("", text))}
-    for reading in readings:
-        for match in _HOST.finditer(reading):
-            yield match[0].lower()[-MAX_HOST:]
+    if "." in text or not text.isascii():
+        for reading in {text, _LEFT_OUT.sub("", text)}:
+            for match in _HOST.finditer(unicodedata.normalize("NFKC", reading)):
+                yield match[0].lower()[-MAX_HOST:]
 
 
 def _is_number(host: str) -> bool:

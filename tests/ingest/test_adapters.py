@@ -627,7 +627,7 @@ def test_the_channel_that_a_game_passes_through_names_the_recipients() -> None:
     assert taken(passed_through("CREATE", NOON, channel=channel))[0].recipients == ("42", "43")
 
 
-def test_what_an_app_writes_in_blocks_alone_is_read_in_slack() -> None:
+def test_what_an_app_writes_in_blocks_is_read_in_slack() -> None:
     line = [{"type": "text", "text": "Hi "}, {"type": "user", "user_id": "U42"}, {"type": "text", "text": ", see "}]
     link = {"type": "link", "url": "https://win.example/a", "text": "this"}
     button = {"type": "button", "text": {"type": "plain_text", "text": "Take it"}, "url": "https://win.example/b"}
@@ -638,10 +638,9 @@ def test_what_an_app_writes_in_blocks_alone_is_read_in_slack() -> None:
         {"type": "actions", "elements": [button]},
         {"type": "divider"},
     ]
-    (message,) = taken(slack(text="", blocks=blocks))
-    assert message.text == (
-        "A phone\nHi @U42, see this https://win.example/a\nonly today https://win.example/c\nTake it https://win.example/b"
-    )
+    said = "A phone\nHi @U42, see this https://win.example/a\nonly today https://win.example/c\nTake it https://win.example/b"
+    assert taken(slack(text="", blocks=blocks))[0].text == said
+    assert taken(slack(text="written", blocks=blocks))[0].text == f"written\n{said}"
 
 
 def test_of_blocks_beside_a_text_only_what_it_does_not_say_is_read_in_slack() -> None:
